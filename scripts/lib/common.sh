@@ -1,0 +1,54 @@
+# What every script shares. Source it; it leaves the script in the root of the tree.
+# shellcheck shell=bash
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
+
+say() { printf '%s: %s\n' "$(basename -- "$0")" "$*" >&2; }
+
+# die STATUS MESSAGE...
+die() {
+  local status=$1
+  shift
+  say "$*"
+  exit "$status"
+}
+
+# A scratch directory that goes away with the script, however it ends: `scratch` names it. What must be ended with the
+# script as well is started with its process id in `child`.
+child=
+make_scratch() {
+  scratch=$(mktemp -d "${TMPDIR:-/tmp}/cadastre.XXXXXX")
+  trap clean_up EXIT
+  trap 'exit 129' HUP
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+}
+
+clean_up() {
+  if [[ -n $child ]]; then kill "$child" 2>/dev/null || true; fi
+  rm -rf -- "$scratch"
+}
+
+# locked NAME COMMAND...: one process at a time, for what several scripts may do at once.
+locked() {
+  mkdir -p "$root/build"
+  (
+    flock 9
+    "${@:2}" 9>&-
+  ) 9>"$root/build/.$1.lock"
+}
+
+# build PRESET: configures once, then builds what changed; silent unless it fails.
+build() {
+  local log=$root/build/$1.log
+  mkdir -p "$root/build"
+  if locked "$1" build_quietly "$1" >"$log" 2>&1; then return; fi
+  cat -- "$log" >&2
+  die 3 "the build of preset $1 failed (its output is above and in build/$1.log)"
+}
+
+build_quietly() {
+  cd -- "$root" || return
+  if [[ ! -e build/$1/build.ninja ]]; then cmake --preset "$1" || return; fi
+  cmake --build "build/$1" -j2
+}

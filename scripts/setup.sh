@@ -1,0 +1,174 @@
+#!/usr/bin/env bash
+# Installs what building, running and testing need, and fetches the guests. Everything comes from Debian 12's packages
+# by name; what is there already is left alone, so a second run returns at once.
+#
+#   build/downloads     the armhf packages, as they came
+#   build/sysroot       what of them the hypervisor is linked with
+#   build/guests/linux  zImage, System.map, config, modules and initramfs.cpio.gz of the Linux guest
+set -euo pipefail
+. "$(dirname -- "${BASH_SOURCE[0]}")/lib/common.sh"
+
+host_packages=(
+  # building
+  clang-19 lld-19 llvm-19 libc++-19-dev libclang-rt-19-dev libnewlib-dev libfdt-dev g++ cmake ninja-build
+  # running
+  qemu-system-arm device-tree-compiler cpio
+  # testing
+  qemu-user g++-arm-linux-gnueabihf doctest-dev libbenchmark-dev clang-format-19 clang-tidy-19 shellcheck
+)
+# libnewlib-arm-none-eabi is for every ARM and takes 0.4 GB installed; one archive of it is enough.
+sysroot_packages=(libfdt-dev libclang-rt-19-dev libnewlib-arm-none-eabi)
+sysroot_files=(
+  ./usr/lib/arm-linux-gnueabihf/libfdt.a
+  ./usr/lib/llvm-19/lib/clang/19/lib/linux/libclang_rt.builtins-armhf.a
+  ./usr/lib/arm-none-eabi/newlib/thumb/v7-a/nofp/libc.a
+)
+
+apt_options=(-o DPkg::Lock::Timeout=300)
+# A package system of the project's own for armhf: no change to the machine's, no root.
+armhf_options=(
+  -o APT::Architecture=armhf -o APT::Architectures=armhf
+  -o "Dir::State::Lists=$root/build/apt/lists" -o "Dir::Cache=$root/build/apt/cache" -o Dir::State::status=/dev/null
+  -o Debug::NoLocking=1 -o APT::Sandbox::User=root -o Acquire::Languages=none
+)
+
+missing_host_packages() {
+  comm -23 <(printf '%s\n' "${host_packages[@]}" | sort) \
+    <(dpkg-query -W -f='${Package} ${db:Status-Status}\n' "${host_packages[@]}" 2>/dev/null |
+      sed -n 's/ installed$//p' | sort -u)
+}
+
+install_host_packages() {
+  local missing as_root=()
+  mapfile -t missing < <(missing_host_packages)
+  if ((${#missing[@]} == 0)); then return; fi
+  if ((EUID != 0)); then
+    if ! command -v sudo >/dev/null; then
+      die 1 "these packages are missing, and without root or sudo they cannot be installed from here;" \
+        "as root, run: apt-get update && apt-get install --no-install-recommends ${missing[*]}"
+    fi
+    as_root=(sudo)
+  fi
+  say "installing with apt-get: ${missing[*]}"
+  # A source that does not answer is no harm if another one has the packages: the installation will tell.
+  "${as_root[@]}" apt-get "${apt_options[@]}" update -qq || say "apt-get update had errors; going on with what it has"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get "${apt_options[@]}" install -y -qq --no-install-recommends "${missing[@]}" >"$root/build/apt-install.log" 2>&1 ||
+    { tail -n 20 "$root/build/apt-install.log" >&2; die 1 "apt-get install failed (all of its output: build/apt-install.log)"; }
+}
+
+# Once a run, and only if something must be fetched.
+armhf_lists_fresh=
+update_armhf_lists() {
+  if [[ -n $armhf_lists_fresh ]]; then return; fi
+  mkdir -p "$root"/build/apt/{lists,cache/archives}/partial
+  apt-get "${armhf_options[@]}" update -qq >"$root/build/apt/update.log" 2>&1 || true
+  armhf_lists_fresh=yes
+}
+
+# fetch PACKAGE: build/downloads/PACKAGE.deb, checked by apt against the signed lists, complete or not there.
+fetch() {
+  local package=$1 file=$root/build/downloads/$1.deb
+  if [[ -e $file ]]; then return; fi
+  update_armhf_lists
+  say "downloading $package:armhf"
+  mkdir -p "$root/build/downloads" "$scratch/fetch"
+  (cd "$scratch/fetch" && apt-get "${armhf_options[@]}" download -qq "$package") ||
+    die 1 "apt-get could not download $package:armhf (update's output: build/apt/update.log)"
+  # The scratch directory may be on another file system, where a rename would be a copy.
+  mv -- "$scratch"/fetch/*.deb "$file.part"
+  mv -- "$file.part" "$file"
+}
+
+# unpack PACKAGE DIRECTORY MEMBER...: members of the package, by name or pattern.
+unpack() {
+  dpkg --fsys-tarfile "$root/build/downloads/$1.deb" | tar -x -C "$2" --no-same-owner --wildcards "${@:3}"
+}
+
+# replace DIRECTORY: DIRECTORY.new becomes DIRECTORY.
+replace() {
+  rm -rf -- "$1.old"
+  if [[ -e $1 ]]; then mv -- "$1" "$1.old"; fi
+  mv -- "$1.new" "$1"
+  rm -rf -- "$1.old"
+}
+
+# A directory is made anew when what it was made from changes: `made-from` says what that was.
+is_made_from() { [[ -e $1/made-from && $(<"$1/made-from") == "$2" ]]; }
+
+make_sysroot() {
+  local sysroot=$root/build/sysroot recipe package
+  recipe="${sysroot_packages[*]}: ${sysroot_files[*]}"
+  if is_made_from "$sysroot" "$recipe"; then return; fi
+  for package in "${sysroot_packages[@]}"; do fetch "$package"; done
+  say "unpacking build/sysroot"
+  rm -rf -- "$sysroot.new"
+  mkdir -p "$sysroot.new"
+  for package in "${!sysroot_packages[@]}"; do
+    unpack "${sysroot_packages[package]}" "$sysroot.new" "${sysroot_files[package]}"
+  done
+  printf '%s\n' "$recipe" >"$sysroot.new/made-from"
+  replace "$sysroot"
+}
+
+# linux-image-armmp is a meta package; the kernel is its first dependency.
+fetch_kernel() {
+  local image
+  if [[ ! -e $root/build/downloads/linux-image.deb ]]; then
+    update_armhf_lists
+    image=$(apt-cache "${armhf_options[@]}" depends linux-image-armmp | sed -n 's/^ *Depends: //p' | head -n 1)
+    if [[ -z $image ]]; then die 1 "apt-cache does not know linux-image-armmp:armhf (see build/apt/update.log)"; fi
+    fetch "$image"
+    mv -- "$root/build/downloads/$image.deb" "$root/build/downloads/linux-image.deb"
+  fi
+}
+
+make_linux_guest() {
+  local guest=$root/build/guests/linux recipe="boot, virtio modules, busybox"
+  if is_made_from "$guest" "$recipe"; then return; fi
+  fetch_kernel
+  fetch busybox-static
+  say "unpacking build/guests/linux"
+  rm -rf -- "$guest.new"
+  mkdir -p "$guest.new/package"
+  unpack linux-image "$guest.new/package" './boot/*' './lib/modules/*/modules.*' './lib/modules/*/kernel/drivers/virtio/*'
+  unpack busybox-static "$guest.new/package" ./bin/busybox
+  mv "$guest.new"/package/boot/vmlinuz-* "$guest.new/zImage"
+  mv "$guest.new"/package/boot/System.map-* "$guest.new/System.map"
+  mv "$guest.new"/package/boot/config-* "$guest.new/config"
+  mv "$guest.new"/package/lib/modules "$guest.new/modules"
+  mv "$guest.new"/package/bin/busybox "$guest.new/busybox"
+  rm -r -- "$guest.new/package"
+  printf '%s\n' "$recipe" >"$guest.new/made-from"
+  replace "$guest"
+}
+
+# The same input gives the same archive: fixed times, owner, order. /dev/console comes with the kernel's own archive,
+# so nothing here needs root.
+make_initramfs() {
+  local guest=$root/build/guests/linux init=$root/guest/linux/init
+  local archive=$guest/initramfs.cpio.gz
+  if [[ $archive -nt $init && $archive -nt $guest/busybox ]]; then return; fi
+  mkdir -p "$scratch"/initramfs/{bin,dev,proc,sys,tmp}
+  install -m 755 "$guest/busybox" "$scratch/initramfs/bin/busybox"
+  install -m 755 "$init" "$scratch/initramfs/init"
+  find "$scratch/initramfs" -exec touch -d @0 {} +
+  (cd "$scratch/initramfs" && find . -mindepth 1 -printf '%P\n' | LC_ALL=C sort |
+    cpio --quiet --create --format=newc --owner=0:0 --reproducible) | gzip -9n >"$archive.part"
+  mv -- "$archive.part" "$archive"
+}
+
+set_up() {
+  install_host_packages
+  make_sysroot
+  make_linux_guest
+  make_initramfs
+}
+
+if [[ ${1-} == --help ]]; then
+  sed -n '2,7s/^# \{0,1\}//p' "$0"
+  exit
+fi
+if ! command -v apt-get >/dev/null; then die 1 "this needs Debian 12 (apt-get and dpkg)"; fi
+make_scratch
+locked setup set_up
