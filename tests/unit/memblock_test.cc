@@ -1,0 +1,467 @@
+#include "mm/memblock.hh"
+
+#include <algorithm>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "tests/model/memblock_model.hh"
+#include "tests/unit/test.hh"
+
+namespace cadastre {
+namespace {
+
+using enum MemblockFlags;
+constexpr std::uint64_t kMiB = 1U << 20U;
+constexpr std::uint64_t kTopOfSpace = ~std::uint64_t{0};
+
+// "RAM" at an address of the test's choice.
+class FakeRam {
+ public:
+  FakeRam(PhysAddr base, std::size_t size) : base_(base), bytes_(size) {}
+  unsigned cpu() { return 0; }
+  std::byte* linear(PhysAddr a) { return bytes_.data() + (a - base_); }
+  PhysAddr linear_address(const void* p) {
+    return base_ + static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - bytes_.data());
+  }
+  Pfn high_memory() { return frame_of(base_ + bytes_.size()); }
+  std::byte* kmap(Pfn pfn) { return linear(address_of(pfn)); }
+  void kunmap(std::byte* /*bytes*/) {}
+
+ private:
+  PhysAddr base_;
+  std::vector<std::byte> bytes_;
+};
+
+class Lines final : public Log {
+ public:
+  void write_line(std::string_view line) override { lines.emplace_back(line); }
+  std::vector<std::string> lines;
+};
+
+struct Free {
+  std::uint64_t start;
+  std::uint64_t end;
+  friend bool operator==(const Free&, const Free&) = default;
+};
+
+std::vector<Free> free_ranges(const Memblock& memblock, NodeId nid = kNoNode, MemblockFlags flags = kNone) {
+  std::vector<Free> all;
+  memblock.for_each_free_range(
+      nid, flags, [&](PhysAddr start, PhysAddr end, NodeId) { all.push_back({start.value(), end.value()}); });
+  std::vector<Free> reversed;
+  memblock.for_each_free_range_reverse(nid, flags, [&](PhysAddr start, PhysAddr end, NodeId) {
+    reversed.push_back({start.value(), end.value()});
+  });
+  std::ranges::reverse(reversed);
+  REQUIRE_EQ(all.size(), reversed.size());
+  REQUIRE(std::ranges::equal(all, reversed));
+  return all;
+}
+
+void check_region(const MemblockRegion& region, std::uint64_t base, std::uint64_t size) {
+  CHECK_EQ(region.base.value(), base);
+  CHECK_EQ(region.size, size);
+}
+
+TEST_CASE("memblock: ranges that touch or overlap become one, others stay apart and sorted") {
+  Memblock memblock;
+  REQUIRE(memblock.add(PhysAddr(0x8000), 0x1000));
+  REQUIRE(memblock.add(PhysAddr(0x2000), 0x1000));
+  CHECK_EQ(memblock.memory().cnt, 2);
+  check_region(memblock.memory().regions[0], 0x2000, 0x1000);
+  REQUIRE(memblock.add(PhysAddr(0x3000), 0x1000));  // touches
+  check_region(memblock.memory().regions[0], 0x2000, 0x2000);
+  REQUIRE(memblock.add(PhysAddr(0x1000), 0x1800));  // overlaps the bottom
+  check_region(memblock.memory().regions[0], 0x1000, 0x3000);
+  REQUIRE(memblock.add(PhysAddr(0x2000), 0x100));  // within
+  CHECK_EQ(memblock.memory().cnt, 2);
+  REQUIRE(memblock.add(PhysAddr(0), 0x10000));  // covers all
+  CHECK_EQ(memblock.memory().cnt, 1);
+  check_region(memblock.memory().regions[0], 0, 0x10000);
+  CHECK_EQ(memblock.memory().total_size, 0x10000);
+}
+
+TEST_CASE(
+    "memblock: neighbours of another node or with other flags do not merge, and the older range keeps its "
+    "own") {
+  Memblock memblock;
+  REQUIRE(memblock.add(PhysAddr(0x1000), 0x1000, 0));
+  REQUIRE(memblock.add(PhysAddr(0x2000), 0x1000, 1));
+  REQUIRE(memblock.add(PhysAddr(0x3000), 0x1000, 1, kNomap));
+  CHECK_EQ(memblock.memory().cnt, 3);
+  REQUIRE(memblock.add(PhysAddr(0), 0x5000, 1));
+  CHECK_EQ(memblock.memory().cnt, 5);
+  CHECK_EQ(memblock.memory().regions[1].nid, 0);
+  REQUIRE(memblock.set_node(PhysAddr(0), 0x5000, 1));
+  CHECK_EQ(memblock.memory().cnt, 3);
+  REQUIRE(memblock.clear_flags(PhysAddr(0), kTopOfSpace, kNomap));
+  CHECK_EQ(memblock.memory().cnt, 1);
+  CHECK_EQ(memblock.memory().total_size, 0x5000);
+}
+
+TEST_CASE("memblock: a size of zero changes nothing and is no error") {
+  Memblock memblock;
+  CHECK(memblock.add(PhysAddr(0x1000), 0));
+  CHECK(memblock.reserve(PhysAddr(0x1000), 0));
+  CHECK_EQ(memblock.memory().cnt, 0);
+  REQUIRE(memblock.add(PhysAddr(0x1000), 0x4000));
+  CHECK(memblock.remove(PhysAddr(0x2000), 0));
+  CHECK(memblock.phys_free(PhysAddr(0x2000), 0));
+  CHECK_EQ(memblock.memory().cnt, 1);
+  CHECK_EQ(memblock.reserved().cnt, 0);
+}
+
+TEST_CASE("memblock: a range that would wrap ends at the top of the address space") {
+  Memblock memblock;
+  REQUIRE(memblock.add(PhysAddr(kTopOfSpace - 0x1000), 0x8000));
+  check_region(memblock.memory().regions[0], kTopOfSpace - 0x1000, 0x1000);
+  REQUIRE(memblock.reserve(PhysAddr(kTopOfSpace - 0x800), kTopOfSpace));
+  check_region(memblock.reserved().regions[0], kTopOfSpace - 0x800, 0x800);
+  REQUIRE(memblock.remove(PhysAddr(kTopOfSpace - 0x400), kTopOfSpace));
+  check_region(memblock.memory().regions[0], kTopOfSpace - 0x1000, 0xc00);
+}
+
+TEST_CASE("memblock: removing splits, cuts and takes whole ranges") {
+  Memblock memblock;
+  REQUIRE(memblock.add(PhysAddr(0x10000), 0x10000));
+  REQUIRE(memblock.add(PhysAddr(0x30000), 0x10000));
+  REQUIRE(memblock.remove(PhysAddr(0x14000), 0x1000));
+  CHECK_EQ(memblock.memory().cnt, 3);
+  check_region(memblock.memory().regions[0], 0x10000, 0x4000);
+  check_region(memblock.memory().regions[1], 0x15000, 0xb000);
+  REQUIRE(memblock.remove(PhysAddr(0x1f000), 0x12000));
+  check_region(memblock.memory().regions[1], 0x15000, 0xa000);
+  check_region(memblock.memory().regions[2], 0x31000, 0xf000);
+  REQUIRE(memblock.remove(PhysAddr(0), kTopOfSpace));
+  CHECK_EQ(memblock.memory().cnt, 0);
+  CHECK_EQ(memblock.memory().total_size, 0);
+}
+
+TEST_CASE("memblock: free is memory without what is reserved and without NOMAP") {
+  Memblock memblock;
+  REQUIRE(memblock.add(PhysAddr(0x10000), 0x10000, 0));
+  REQUIRE(memblock.add(PhysAddr(0x40000), 0x10000, 1));
+  REQUIRE(memblock.reserve(PhysAddr(0x0), 0x11000));
+  REQUIRE(memblock.reserve(PhysAddr(0x18000), 0x30000));
+  REQUIRE(memblock.set_flags(PhysAddr(0x4f000), 0x1000, kNomap));
+  CHECK(free_ranges(memblock) == std::vector<Free>{{0x11000, 0x18000}, {0x48000, 0x4f000}});
+  CHECK(free_ranges(memblock, 1) == std::vector<Free>{{0x48000, 0x4f000}});
+  CHECK(free_ranges(memblock, kNoNode, kNomap) ==
+        std::vector<Free>{{0x11000, 0x18000}, {0x48000, 0x4f000}, {0x4f000, 0x50000}});
+}
+
+TEST_CASE("memblock: allocations come from the top, in bottom-up mode from the bottom, aligned as asked") {
+  Memblock memblock;
+  REQUIRE(memblock.add(PhysAddr(0x10000), 0x10000));
+  CHECK_EQ(memblock.alloc(0x100, 0x1000)->value(), 0x1f000);
+  CHECK_EQ(memblock.alloc(0x100, 0)->value(), 0x1ff00);
+  CHECK_EQ(memblock.alloc(1, 0x8000)->value(), 0x18000);
+  memblock.set_bottom_up(true);
+  CHECK_EQ(memblock.alloc(0x100, 64)->value(), 0x10000);
+  CHECK_EQ(memblock.alloc(0x10, 64)->value(), 0x10100);
+  CHECK_EQ(memblock.alloc(0x10, 0x1000)->value(), 0x11000);
+  CHECK_EQ(memblock.alloc(0x10, 24).error(), Error::kInvalid);
+  CHECK_EQ(memblock.alloc(0x10000, 64).error(), Error::kNoMemory);
+}
+
+TEST_CASE("memblock: the first page is never allocated, so 0 is never an answer") {
+  for (const bool bottom_up : {false, true}) {
+    Memblock memblock;
+    memblock.set_bottom_up(bottom_up);
+    REQUIRE(memblock.add(PhysAddr(0), 0x2000));
+    CHECK_EQ(memblock.alloc(0x1000, 0x1000)->value(), 0x1000);
+    CHECK_EQ(memblock.alloc(16, 16).error(), Error::kNoMemory);
+  }
+}
+
+TEST_CASE("memblock: a range limits alloc_range at both ends, and current_limit the rest") {
+  Memblock memblock;
+  REQUIRE(memblock.add(PhysAddr(0x10000), 0x100000));
+  CHECK_EQ(memblock.alloc_range(0x1000, 0x1000, PhysAddr(0x20000), PhysAddr(0x30000))->value(), 0x2f000);
+  CHECK_EQ(memblock.alloc_range(0x10000, 0x1000, PhysAddr(0x20000), PhysAddr(0x30000)).error(),
+           Error::kNoMemory);
+  memblock.set_current_limit(PhysAddr(0x20000));
+  CHECK_EQ(memblock.alloc(0x1000, 0x1000)->value(), 0x1f000);
+  CHECK_EQ(memblock.alloc_try_nid(0x1000, 0x1000, PhysAddr(0), PhysAddr(0x80000), kNoNode)->value(), 0x1e000);
+}
+
+TEST_CASE("memblock: the lowest address is a wish, dropped when nothing above it fits") {
+  Memblock memblock;
+  REQUIRE(memblock.add(PhysAddr(0x10000), 0x10000));
+  REQUIRE(memblock.reserve(PhysAddr(0x18000), 0x8000));
+  CHECK_EQ(memblock.alloc_try_nid(0x1000, 0x1000, PhysAddr(0x18000), Memblock::kAccessible, kNoNode)->value(),
+           0x17000);
+  CHECK_EQ(memblock.alloc_range(0x1000, 0x1000, PhysAddr(0x18000), Memblock::kAccessible).error(),
+           Error::kNoMemory);
+}
+
+TEST_CASE("memblock: a node is preferred or demanded") {
+  Memblock memblock;
+  REQUIRE(memblock.add(PhysAddr(0x10000), 0x2000, 0));
+  REQUIRE(memblock.add(PhysAddr(0x12000), 0x2000, 1));
+  const auto from = [&](NodeId nid) {
+    return memblock.alloc_try_nid(0x1000, 0x1000, PhysAddr(0), Memblock::kAccessible, nid);
+  };
+  CHECK_EQ(from(0)->value(), 0x11000);
+  CHECK_EQ(from(0)->value(), 0x10000);
+  CHECK_EQ(memblock.alloc_exact_nid(0x1000, 0x1000, PhysAddr(0), Memblock::kAccessible, 0).error(),
+           Error::kNoMemory);
+  CHECK_EQ(from(0)->value(), 0x13000);
+  CHECK_EQ(memblock.alloc_exact_nid(0x1000, 0x1000, PhysAddr(0x13000), Memblock::kAccessible, 1)->value(),
+           0x12000);
+}
+
+TEST_CASE(
+    "memblock: mirrored memory goes first, hotpluggable memory is avoided on request, NOMAP is never given") {
+  Memblock memblock;
+  REQUIRE(memblock.add(PhysAddr(0x10000), 0x1000, kNoNode, kMirror));
+  REQUIRE(memblock.add(PhysAddr(0x20000), 0x1000));
+  REQUIRE(memblock.add(PhysAddr(0x30000), 0x1000, kNoNode, kHotplug));
+  REQUIRE(memblock.add(PhysAddr(0x40000), 0x1000, kNoNode, kNomap));
+  memblock.set_avoid_hotplug(true);
+  CHECK_EQ(memblock.alloc(0x1000, 0x1000)->value(), 0x10000);
+  CHECK_EQ(memblock.alloc(0x1000, 0x1000)->value(), 0x20000);
+  CHECK_EQ(memblock.alloc(0x1000, 0x1000).error(), Error::kNoMemory);
+  memblock.set_avoid_hotplug(false);
+  CHECK_EQ(memblock.alloc(0x1000, 0x1000)->value(), 0x30000);
+  CHECK_EQ(memblock.alloc(0x1000, 0x1000).error(), Error::kNoMemory);
+}
+
+TEST_CASE("memblock: trimming keeps whole multiples and drops what has none") {
+  Memblock memblock;
+  REQUIRE(memblock.add(PhysAddr(0x10200), 0x3000));
+  REQUIRE(memblock.add(PhysAddr(0x20100), 0xe00));
+  REQUIRE(memblock.add(PhysAddr(0x30000), 0x1000));
+  memblock.trim_memory(0x1000);
+  REQUIRE_EQ(memblock.memory().cnt, 2);
+  check_region(memblock.memory().regions[0], 0x11000, 0x2000);
+  check_region(memblock.memory().regions[1], 0x30000, 0x1000);
+  CHECK_EQ(memblock.memory().total_size, 0x3000);
+}
+
+TEST_CASE("memblock: a memory limit keeps the lowest bytes, a cap keeps a range and all NOMAP") {
+  Memblock memblock;
+  REQUIRE(memblock.add(PhysAddr(0x10000), 0x10000));
+  REQUIRE(memblock.add(PhysAddr(0x40000), 0x10000));
+  REQUIRE(memblock.reserve(PhysAddr(0x48000), 0x1000));
+  REQUIRE(memblock.enforce_memory_limit(0x14000));
+  CHECK_EQ(memblock.memory().total_size, 0x14000);
+  CHECK_EQ(memblock.end_of_memory().value(), 0x44000);
+  CHECK_EQ(memblock.reserved().cnt, 0);
+  REQUIRE(memblock.set_flags(PhysAddr(0x10000), 0x1000, kNomap));
+  REQUIRE(memblock.cap_memory_range(PhysAddr(0x1c000), 0x25000));
+  REQUIRE_EQ(memblock.memory().cnt, 3);
+  check_region(memblock.memory().regions[0], 0x10000, 0x1000);
+  check_region(memblock.memory().regions[1], 0x1c000, 0x4000);
+  check_region(memblock.memory().regions[2], 0x40000, 0x1000);
+}
+
+TEST_CASE("memblock: questions about addresses and ranges") {
+  Memblock memblock;
+  CHECK_EQ(memblock.start_of_memory(), Memblock::kAnywhere);
+  CHECK_EQ(memblock.end_of_memory(), PhysAddr(0));
+  CHECK_FALSE(memblock.is_memory(PhysAddr(0)));
+  REQUIRE(memblock.add(PhysAddr(0x10000), 0x1000));
+  REQUIRE(memblock.add(PhysAddr(0x11000), 0x1000, kNoNode, kNomap));
+  REQUIRE(memblock.reserve(PhysAddr(0x10800), 0x100));
+  CHECK(memblock.is_memory(PhysAddr(0x10fff)));
+  CHECK_FALSE(memblock.is_memory(PhysAddr(0xffff)));
+  CHECK_FALSE(memblock.is_memory(PhysAddr(0x12000)));
+  CHECK(memblock.is_map_memory(PhysAddr(0x10000)));
+  CHECK_FALSE(memblock.is_map_memory(PhysAddr(0x11000)));
+  CHECK(memblock.is_region_memory(PhysAddr(0x10000), 0x1000));
+  CHECK_FALSE(memblock.is_region_memory(PhysAddr(0x10800), 0x1000));
+  CHECK(memblock.is_reserved(PhysAddr(0x10800)));
+  CHECK_FALSE(memblock.is_reserved(PhysAddr(0x10900)));
+  CHECK(memblock.is_region_reserved(PhysAddr(0x10000), 0x1000));
+  CHECK_FALSE(memblock.is_region_reserved(PhysAddr(0x10900), 0x1000));
+}
+
+TEST_CASE("memblock: a full array is refused before the linear map is up, and doubles after") {
+  const auto ram = std::make_unique<FakeRam>(PhysAddr(0x4000'0000), 4 * kMiB);
+  Memblock memblock;
+  REQUIRE(memblock.add(PhysAddr(0x4000'0000), 4 * kMiB));
+  for (std::size_t i = 0; i < Memblock::kInitialRegions; ++i) {
+    REQUIRE(memblock.reserve(PhysAddr(0x4000'0000 + i * 0x2000), 0x1000));
+  }
+  const PhysAddr one_more(0x4000'0000 + Memblock::kInitialRegions * 0x2000);
+  CHECK_EQ(memblock.reserve(one_more, 0x1000).error(), Error::kNoMemory);
+  CHECK_EQ(memblock.reserved().cnt, Memblock::kInitialRegions);
+  memblock.allow_resize(*ram);
+  // Where the array would go by itself: it keeps clear of what is just being reserved.
+  REQUIRE(memblock.reserve(PhysAddr(0x4000'0000 + 3 * kMiB), kMiB));
+  CHECK_EQ(memblock.reserved().max, 2 * Memblock::kInitialRegions);
+  CHECK_EQ(memblock.reserved().cnt, Memblock::kInitialRegions + 1);  // the array touches that range
+  check_region(memblock.reserved().regions[Memblock::kInitialRegions], 0x4000'0000 + 3 * kMiB - 0x2000,
+               kMiB + 0x2000);
+  // Again: the first doubled array is given back.
+  for (std::size_t i = 0; i < Memblock::kInitialRegions; ++i) {
+    REQUIRE(memblock.reserve(PhysAddr(0x4010'0000 + i * 0x2000), 0x1000));
+  }
+  CHECK_EQ(memblock.reserved().max, 4 * Memblock::kInitialRegions);
+  const std::uint64_t reserved = 2 * Memblock::kInitialRegions * 0x1000 + kMiB;
+  CHECK_EQ(memblock.reserved().total_size, reserved + 4 * Memblock::kInitialRegions * sizeof(MemblockRegion));
+}
+
+TEST_CASE("memblock: the memory array doubles too, and its new place is reserved") {
+  const auto ram = std::make_unique<FakeRam>(PhysAddr(0x4000'0000), kMiB);
+  Memblock memblock;
+  memblock.allow_resize(*ram);
+  memblock.set_current_limit(PhysAddr(0x4010'0000));
+  REQUIRE(memblock.add(PhysAddr(0x4000'0000), kMiB));
+  for (std::size_t i = 0; i < 3 * Memblock::kInitialRegions; ++i) {
+    REQUIRE(memblock.add(PhysAddr(0x8000'0000 + i * 0x2000), 0x1000));
+  }
+  CHECK_EQ(memblock.memory().cnt, 3 * Memblock::kInitialRegions + 1);
+  CHECK_EQ(memblock.memory().max, 4 * Memblock::kInitialRegions);
+  CHECK_EQ(memblock.reserved().total_size, 4 * Memblock::kInitialRegions * sizeof(MemblockRegion));
+}
+
+TEST_CASE("memblock: debug prints every change, dump every range") {
+  Lines log;
+  Memblock memblock;
+  memblock.set_debug(&log);
+  REQUIRE(memblock.add(PhysAddr(0x1000), 0x1000, 1));
+  REQUIRE(memblock.alloc(0x10, 0x10));
+  REQUIRE_EQ(log.lines.size(), 2);
+  CHECK_EQ(log.lines[0], "memblock_add: [0x1000-0x1fff] 0x1000 bytes");
+  CHECK_EQ(log.lines[1], "memblock_reserve: [0x1ff0-0x1fff] 0x10 bytes");
+  log.lines.clear();
+  memblock.dump(log);
+  REQUIRE_EQ(log.lines.size(), 3);
+  CHECK_EQ(log.lines[1], "  memory[0] [0x1000-0x1fff] 0x1000 bytes on node 1 flags 0x0");
+}
+
+TEST_CASE("memblock: a zeroed allocation is zeroed") {
+  FakeRam ram(PhysAddr(0x4000'0000), 0x4000);
+  Memblock memblock;
+  REQUIRE(memblock.add(PhysAddr(0x4000'0000), 0x4000));
+  std::fill_n(ram.linear(PhysAddr(0x4000'0000)), 0x4000, std::byte{0xa5});
+  const auto bytes = memblock.alloc_zeroed(ram, 100, 64);
+  REQUIRE(bytes);
+  CHECK(std::all_of(*bytes, *bytes + 100, [](std::byte b) { return b == std::byte{0}; }));
+  REQUIRE(memblock.free(ram, *bytes, 100));
+  CHECK_EQ(memblock.reserved().cnt, 0);
+}
+
+// ---- Against the naive model ----
+
+class RandomMemblock {
+ public:
+  explicit RandomMemblock(std::uint64_t seed) : random_(seed) {}
+
+  void step() {
+    const std::size_t at = pick(kPages);
+    const std::size_t count =
+        pick(pick(4) == 0 ? kPages - at + 1 : std::min<std::size_t>(kPages - at, 8) + 1);
+    const auto nid = static_cast<NodeId>(pick(2));
+    const PhysAddr base(at * kPageSize);
+    const std::uint64_t size = count * kPageSize;
+    auto& pages = model_.pages();
+    const auto each = [&](auto change) {
+      for (std::size_t i = at; i < at + count; ++i) change(pages[i]);
+    };
+    switch (pick(9)) {
+      case 0:
+        REQUIRE(memblock_.add(base, size, nid));
+        each([&](auto& page) {
+          if (!page.memory) page = {true, kNone, nid, page.reserved, page.reserved_nid};
+        });
+        break;
+      case 1:
+        REQUIRE(memblock_.remove(base, size));
+        each([](auto& page) { page = {false, kNone, kNoNode, page.reserved, page.reserved_nid}; });
+        break;
+      case 2:
+        REQUIRE(memblock_.reserve(base, size, nid));
+        each([&](auto& page) {
+          if (!page.reserved) page.reserved_nid = nid;
+          page.reserved = true;
+        });
+        break;
+      case 3:
+      case 4:
+        REQUIRE(memblock_.phys_free(base, size));
+        each([](auto& page) { page.reserved = false; });
+        break;
+      case 5:
+        REQUIRE(memblock_.set_node(base, size, nid));
+        each([&](auto& page) {
+          if (page.memory) page.nid = nid;
+        });
+        break;
+      case 6: {
+        const bool set = pick(3) == 0;
+        REQUIRE((set ? memblock_.set_flags(base, size, kNomap) : memblock_.clear_flags(base, size, kNomap)));
+        each([&](auto& page) {
+          if (page.memory) page.flags = set ? kNomap : kNone;
+        });
+        break;
+      }
+      default:
+        allocate(at, count, nid);
+        break;
+    }
+    compare();
+  }
+
+ private:
+  static constexpr std::size_t kPages = 96;
+
+  std::size_t pick(std::size_t below) {
+    return std::uniform_int_distribution<std::size_t>(0, below - 1)(random_);
+  }
+
+  void allocate(std::size_t at, std::size_t count, NodeId nid) {
+    const std::size_t want = 1 + pick(6);
+    const std::size_t alignment = std::size_t{1} << pick(4);
+    const bool bottom_up = pick(2) == 0;
+    memblock_.set_bottom_up(bottom_up);
+    const PhysAddr end((at + count) * kPageSize);
+    auto expected = model_.find(want, alignment, at, at + count, nid, bottom_up);
+    if (!expected) expected = model_.find(want, alignment, at, at + count, kNoNode, bottom_up);
+    if (!expected) expected = model_.find(want, alignment, 0, at + count, nid, bottom_up);
+    if (!expected) expected = model_.find(want, alignment, 0, at + count, kNoNode, bottom_up);
+    if (end == Memblock::kAccessible) return;
+    const auto got =
+        memblock_.alloc_try_nid(want * kPageSize, alignment * kPageSize, PhysAddr(at * kPageSize), end, nid);
+    REQUIRE_EQ(got.has_value(), expected.has_value());
+    if (!got || !expected) return;
+    REQUIRE_EQ(got->value(), *expected * kPageSize);
+    for (std::size_t i = *expected; i < *expected + want; ++i) {
+      model_.pages()[i].reserved = true;
+      model_.pages()[i].reserved_nid = kNoNode;
+    }
+  }
+
+  void compare() const {
+    for (const bool reserved : {false, true}) {
+      const MemblockType& type = reserved ? memblock_.reserved() : memblock_.memory();
+      const auto expected = model_.regions(reserved);
+      std::uint64_t total = 0;
+      REQUIRE_EQ(type.cnt, expected.size());
+      for (std::size_t i = 0; i < type.cnt; ++i) {
+        REQUIRE_EQ(type.regions[i].base, expected[i].base);
+        REQUIRE_EQ(type.regions[i].size, expected[i].size);
+        REQUIRE_EQ(type.regions[i].flags, expected[i].flags);
+        REQUIRE_EQ(type.regions[i].nid, expected[i].nid);
+        total += expected[i].size;
+      }
+      REQUIRE_EQ(type.total_size, total);
+    }
+  }
+
+  std::mt19937_64 random_;
+  Memblock memblock_;
+  MemblockModel model_{kPages};
+};
+
+TEST_CASE("memblock: random operations agree with a page by page model") {
+  RandomMemblock random(test_seed());
+  for (int i = 0; i < 20'000; ++i) random.step();
+}
+
+}  // namespace
+}  // namespace cadastre
