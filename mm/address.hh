@@ -2,8 +2,8 @@
 //
 //   guest virtual --(the guest's tables)--> IPA --(stage 2)--> physical <--(HYP's tables)-- HYP virtual
 //
-// `a - b` is a size in bytes, `a + size` an address, `a + b` does not compile. Nothing converts by itself; frame
-// numbers convert by `frame_of` and `address_of`, everything else by a function that knows the mapping.
+// `a - b` is a size in bytes, `a + size` an address, `a + b` does not compile. Nothing converts by itself;
+// frame numbers convert by `frame_of` and `address_of`, everything else by a function that knows the mapping.
 #pragma once
 
 #include <compare>
@@ -50,8 +50,8 @@ class Address {
   Value value_ = 0;
 };
 
-using PhysAddr = Address<struct PhysTag, std::uint64_t>;       // LPAE gives 40 bits
-using IpaAddr = Address<struct IpaTag, std::uint64_t>;         // 40 bits
+using PhysAddr = Address<struct PhysTag, std::uint64_t>;  // LPAE gives 40 bits
+using IpaAddr = Address<struct IpaTag, std::uint64_t>;    // 40 bits
 using GuestVirtAddr = Address<struct GuestVirtTag, std::uint32_t>;
 using HypVirtAddr = Address<struct HypVirtTag, std::uintptr_t>;
 
@@ -59,10 +59,18 @@ using HypVirtAddr = Address<struct HypVirtTag, std::uintptr_t>;
 using Pfn = Address<struct PfnTag, std::uint32_t>;  // physical
 using Gfn = Address<struct GfnTag, std::uint32_t>;  // guest (of an IPA)
 
-[[nodiscard]] constexpr Pfn frame_of(PhysAddr a) { return Pfn(static_cast<std::uint32_t>(a.value() >> kPageShift)); }
-[[nodiscard]] constexpr Gfn frame_of(IpaAddr a) { return Gfn(static_cast<std::uint32_t>(a.value() >> kPageShift)); }
-[[nodiscard]] constexpr PhysAddr address_of(Pfn f) { return PhysAddr(std::uint64_t{f.value()} << kPageShift); }
-[[nodiscard]] constexpr IpaAddr address_of(Gfn f) { return IpaAddr(std::uint64_t{f.value()} << kPageShift); }
+[[nodiscard]] constexpr Pfn frame_of(PhysAddr a) {
+  return Pfn(static_cast<std::uint32_t>(a.value() >> kPageShift));
+}
+[[nodiscard]] constexpr Gfn frame_of(IpaAddr a) {
+  return Gfn(static_cast<std::uint32_t>(a.value() >> kPageShift));
+}
+[[nodiscard]] constexpr PhysAddr address_of(Pfn f) {
+  return PhysAddr(std::uint64_t{f.value()} << kPageShift);
+}
+[[nodiscard]] constexpr IpaAddr address_of(Gfn f) {
+  return IpaAddr(std::uint64_t{f.value()} << kPageShift);
+}
 
 static_assert(sizeof(PhysAddr) == 8 && sizeof(Pfn) == 4);
 static_assert(PhysAddr(0x5000) - PhysAddr(0x1000) == 0x4000);

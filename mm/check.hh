@@ -8,7 +8,8 @@ namespace cadastre {
 
 }  // namespace cadastre
 
-#define CHECK(condition)                                                              \
-  do {                                                                                \
-    if (!(condition)) [[unlikely]] ::cadastre::check_failed(#condition, __FILE__, __LINE__); \
+#define CHECK(condition)                                        \
+  do {                                                          \
+    if (!(condition)) [[unlikely]]                              \
+      ::cadastre::check_failed(#condition, __FILE__, __LINE__); \
   } while (false)

@@ -20,14 +20,22 @@ enum class Error : std::uint8_t {
 
 [[nodiscard]] constexpr std::string_view to_string(Error error) {
   switch (error) {
-    case Error::kNoMemory: return "out of memory";
-    case Error::kInvalid: return "invalid argument";
-    case Error::kOutOfRange: return "out of range";
-    case Error::kOverlap: return "overlaps something that is there already";
-    case Error::kNotFound: return "not found";
-    case Error::kBusy: return "busy";
-    case Error::kLimit: return "limit reached";
-    case Error::kCorrupt: return "corrupt";
+    case Error::kNoMemory:
+      return "out of memory";
+    case Error::kInvalid:
+      return "invalid argument";
+    case Error::kOutOfRange:
+      return "out of range";
+    case Error::kOverlap:
+      return "overlaps something that is there already";
+    case Error::kNotFound:
+      return "not found";
+    case Error::kBusy:
+      return "busy";
+    case Error::kLimit:
+      return "limit reached";
+    case Error::kCorrupt:
+      return "corrupt";
   }
   return "unknown error";
 }

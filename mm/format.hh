@@ -1,7 +1,8 @@
 // Text for people, without a heap: `format_to(buffer, "{} of {:x}", 3, address)`.
 //
-// `{}` prints integers in decimal, addresses in hexadecimal, strings as they are; `{:x}` an integer in hexadecimal with
-// `0x`; `{:8}` pads a number on the left, `{:-8}` a string on the right. What does not fit is cut off.
+// `{}` prints integers in decimal, addresses in hexadecimal, strings as they are; `{:x}` an integer in
+// hexadecimal with `0x`; `{:8}` pads a number on the left, `{:-8}` a string on the right. What does not fit
+// is cut off.
 #pragma once
 
 #include <charconv>
@@ -23,10 +24,13 @@ class FormatArgument {
 
   template <std::integral T>
   explicit(false) constexpr FormatArgument(T value)
-      : kind_(std::is_same_v<T, char> ? Kind::kCharacter : std::is_signed_v<T> ? Kind::kSigned : Kind::kUnsigned),
+      : kind_(std::is_same_v<T, char> ? Kind::kCharacter
+              : std::is_signed_v<T>   ? Kind::kSigned
+                                      : Kind::kUnsigned),
         number_(static_cast<std::uint64_t>(value)) {}
   template <class Tag, class V>
-  explicit(false) constexpr FormatArgument(Address<Tag, V> address) : kind_(Kind::kAddress), number_(address.value()) {}
+  explicit(false) constexpr FormatArgument(Address<Tag, V> address)
+      : kind_(Kind::kAddress), number_(address.value()) {}
   explicit(false) FormatArgument(const void* pointer)
       : kind_(Kind::kAddress), number_(reinterpret_cast<std::uintptr_t>(pointer)) {}
   explicit(false) constexpr FormatArgument(std::string_view text) : kind_(Kind::kText), text_(text) {}
@@ -43,7 +47,8 @@ class FormatArgument {
 };
 
 // Returns the part of `buffer` that was written. No terminating zero.
-std::string_view vformat_to(std::span<char> buffer, std::string_view format, std::span<const FormatArgument> arguments);
+std::string_view vformat_to(std::span<char> buffer, std::string_view format,
+                            std::span<const FormatArgument> arguments);
 
 template <class... Arguments>
 std::string_view format_to(std::span<char> buffer, std::string_view format, const Arguments&... arguments) {

@@ -1,5 +1,5 @@
-// A ticket lock: first come, first served. HYP runs with interrupts masked, so holding one needs nothing more.
-// The lock order is written once, in ARCHITECTURE.md.
+// A ticket lock: first come, first served. HYP runs with interrupts masked, so holding one needs nothing
+// more. The lock order is written once, in ARCHITECTURE.md.
 #pragma once
 
 #include <atomic>

@@ -1,5 +1,5 @@
-// doctest, and the seed that random tests share. Included after the project's headers: doctest's CHECK takes the place of
-// theirs, which is expanded by then.
+// doctest, and the seed that random tests share. Included after the project's headers: doctest's CHECK takes
+// the place of theirs, which is expanded by then.
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,74 @@
+// HYP's own tables as mm/page_table.hh needs them: where table pages come from, and this CPU's barriers and
+// TLB operations.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "arch/armv7/barrier.hh"
+#include "arch/armv7/cp15.hh"
+#include "arch/armv7/image.hh"
+#include "arch/armv7/layout.hh"
+#include "arch/armv7/machine.hh"
+#include "mm/hyp_table.hh"
+
+namespace cadastre::arch {
+
+class HypEnvironment {
+ public:
+  // Table pages in the image itself: enough to describe the machine before there is an allocator.
+  static constexpr unsigned kEarlyTables = 24;
+
+  // `image`: the physical address of the first byte of the image.
+  void set_image(PhysAddr image) { image_ = image; }
+  [[nodiscard]] PhysAddr image_address(const void* pointer) const {
+    return image_ + (reinterpret_cast<std::uintptr_t>(pointer) - layout::kImage);
+  }
+
+  // Where later table pages come from: a zeroed page of low memory.
+  using Allocate = Result<PhysAddr> (*)();
+  using Free = void (*)(PhysAddr table);
+  void set_allocator(Allocate allocate, Free free) {
+    allocate_ = allocate;
+    free_ = free;
+  }
+
+  [[nodiscard]] Result<PhysAddr> allocate_table();
+  void free_table(PhysAddr table);
+  [[nodiscard]] Entry* table_at(PhysAddr table) const {
+    const std::uint64_t offset = table - image_;
+    if (offset < layout::kImageSize)
+      return reinterpret_cast<Entry*>(layout::kImage + static_cast<std::uint32_t>(offset));
+    return reinterpret_cast<Entry*>(machine.linear(table));
+  }
+  // LDRD and STRD of an aligned pair are single-copy atomic with LPAE [ARMv7 A3.5.3].
+  [[nodiscard]] static Entry load(const Entry* entry) {
+    Entry value;
+    asm volatile("ldrd %Q0, %R0, %1" : "=r"(value) : "m"(*entry));
+    return value;
+  }
+  static void store(Entry* entry, Entry value) {
+    asm volatile("strd %Q1, %R1, %0" : "=m"(*entry) : "r"(value));
+  }
+  // Walks are inner shareable and cacheable (kHtcr), on CPUs with the Multiprocessing Extensions [ARMv7
+  // B3.10.1].
+  static void clean(const Entry* /*entry*/, std::uint64_t /*count*/) {}
+  static void dsb() {
+    dsb_ish();
+    isb();
+  }
+  static void invalidate(std::uint64_t first, std::uint64_t size);
+
+ private:
+  struct alignas(kPageSize) TablePage {
+    std::array<Entry, kEntriesPerTable> entries;
+  };
+
+  PhysAddr image_;
+  Allocate allocate_ = nullptr;
+  Free free_ = nullptr;
+  unsigned early_used_ = 0;
+  static std::array<TablePage, kEarlyTables> early_tables_;
+};
+
+}  // namespace cadastre::arch

@@ -1,0 +1,64 @@
+// HYP's own address space (the picture is in arch/armv7/layout.hh): the final tables, made once at boot, and
+// what is mapped later.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "arch/armv7/hyp_environment.hh"
+#include "arch/armv7/layout.hh"
+#include "mm/address.hh"
+#include "mm/error.hh"
+#include "mm/hyp_table.hh"
+#include "mm/memblock.hh"
+#include "mm/spinlock.hh"
+
+namespace cadastre {
+
+class HypAddressSpace {
+ public:
+  // The linear map reaches from the first GiB-aligned address of RAM kLinearSize bytes up.
+  static PhysAddr linear_base(const Memblock& memblock);
+  static PhysAddr linear_end(const Memblock& memblock) { return linear_base(memblock) + layout::kLinearSize; }
+
+  struct BootMappings {
+    PhysAddr image;
+    PhysAddr dtb;  // stays where the boot tables have it
+    std::size_t dtb_size = 0;
+    PhysAddr uart;
+  };
+  // Makes the final tables: the linear map of all low memory that may be mapped, the image with its
+  // permissions, fixmap, kmap. Nothing changes for the running CPU until `activate`.
+  [[nodiscard]] Result<> build(const Memblock& memblock, const BootMappings& boot);
+  // Switches this CPU to the final tables, and off goes whatever is writable and executable (HSCTLR.WXN).
+  void activate() const;
+  [[nodiscard]] PhysAddr root() const { return table_->root(); }
+
+  // Device registers; [physical, physical + size) need not be page-aligned.
+  [[nodiscard]] Result<void*> ioremap(PhysAddr physical, std::size_t size) EXCLUDES(lock_);
+  // The top of a stack for `cpu`, over frames that stay the caller's gift; under it is a guard page.
+  [[nodiscard]] Result<void*> map_stack(unsigned cpu, PhysAddr frames) EXCLUDES(lock_);
+  static constexpr std::size_t kStackBytes = layout::kStackSize - kPageSize;
+
+  void set_table_allocator(arch::HypEnvironment::Allocate allocate, arch::HypEnvironment::Free free) {
+    environment_.set_allocator(allocate, free);
+  }
+
+ private:
+  [[nodiscard]] Result<> map(std::uint32_t address, PhysAddr physical, std::uint64_t size,
+                             HypAttributes attributes);
+  [[nodiscard]] Result<> map_linear(PhysAddr start, PhysAddr end, HypAttributes attributes);
+  [[nodiscard]] Result<> map_low_memory(const Memblock& memblock, PhysAddr image);
+  [[nodiscard]] Result<> map_image(PhysAddr image);
+  [[nodiscard]] Result<> prepare_kmap();
+
+  Spinlock lock_;
+  arch::HypEnvironment environment_;
+  std::optional<HypTable<arch::HypEnvironment>> table_;  // from `build` on
+  std::uint32_t next_ioremap_ GUARDED_BY(lock_) = layout::kVmalloc;
+};
+
+extern HypAddressSpace hyp_space;
+
+}  // namespace cadastre
