@@ -6,6 +6,7 @@
 #   build/sysroot       what of them the hypervisor is linked with
 #   build/guests/linux  zImage, System.map, config, modules and initramfs.cpio.gz of the Linux guest
 set -euo pipefail
+# shellcheck source=scripts/lib/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib/common.sh"
 
 host_packages=(

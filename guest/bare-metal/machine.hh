@@ -1,0 +1,47 @@
+// What the DTB says this machine is, and the devices it has. There is one of each.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace cadastre::guest {
+
+struct Machine {
+  std::uint64_t ram_base = 0;
+  std::uint64_t ram_size = 0;
+  // PL011 where every machine of this kind has it, so that something can be said before the DTB is read.
+  std::uint32_t uart = 0x0900'0000;
+  std::uint32_t uart_interrupt = 0;
+  std::uint32_t distributor = 0;
+  std::uint32_t cpu_interface = 0;
+  std::uint32_t timer_interrupt = 0;  // of the virtual timer
+  bool psci_by_smc = false;
+  std::string_view bootargs;
+};
+
+extern constinit Machine machine;
+
+// Fills in `machine`. Null, or what the DTB lacks.
+const char* read_machine(const void* dtb);
+// A word of the command line.
+bool has_word(std::string_view word);
+
+// The PL011 sends; its transmit interrupt is off but in between the two calls.
+void write_console(char character);
+void start_uart_interrupts();
+void clear_uart_interrupt();
+void stop_uart_interrupts();
+
+// GICv2: everything off but what is enabled by number [GICv2 4.3, 4.4].
+void start_gic();
+void enable_interrupt(std::uint32_t number);
+std::uint32_t acknowledge_interrupt();
+void end_interrupt(std::uint32_t acknowledged);
+
+// PSCI [PSCI 5.1]; the calls that end the guest come back only if they fail.
+std::uint32_t psci_version();
+std::uint32_t psci_unknown();
+[[noreturn]] void system_off();
+void system_reset();
+
+}  // namespace cadastre::guest

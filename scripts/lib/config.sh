@@ -1,0 +1,88 @@
+# From a guest configuration to what QEMU is given: the DTB, and the guests' files in RAM. Source it after common.sh.
+# shellcheck shell=bash disable=SC2154 # scratch is common.sh's
+#
+#   RAM base 0x4000'0000   (64 KiB)   the hypervisor's image, where QEMU puts a kernel
+#          + 16 MiB                   modules, page by page upward, in the order of the DTS
+#          + min(RAM / 2, 128 MiB)    the DTB, where QEMU puts it for a kernel that looks like Linux; modules keep clear
+
+readonly ram_base=$((0x40000000))
+readonly modules_offset=$((16 << 20))
+readonly dtb_offset_limit=$((128 << 20))
+readonly dtb_window=$((4 << 20))
+
+refuse() { die 2 "refused: $*"; }
+
+# bytes SIZE: QEMU's way of writing a size of RAM, in bytes; a number alone counts MiB.
+bytes() {
+  [[ $1 =~ ^([0-9]{1,9})([KMGkmg]?)$ ]] || return
+  case ${BASH_REMATCH[2]} in
+    [Kk]) echo $((10#${BASH_REMATCH[1]} << 10)) ;;
+    [Gg]) echo $((10#${BASH_REMATCH[1]} << 30)) ;;
+    *) echo $((10#${BASH_REMATCH[1]} << 20)) ;;
+  esac
+}
+
+# make_dtb DTS OUTPUT QEMU-ARGUMENT...: the DTB of the machine that QEMU makes of these arguments (`machine` is the value
+# of its -M), with the text of DTS after it, so that DTS adds to the machine's tree, and overrides it.
+make_dtb() {
+  local dts=$1 output=$2 from=$scratch/machine joined=$scratch/joined.dts
+  shift 2
+  [[ -r $dts && -f $dts ]] || refuse "$dts: no such file"
+  qemu-system-arm -M "$machine,dumpdtb=$from.dtb" "$@" -display none >"$from.log" 2>&1 ||
+    { cat -- "$from.log" >&2; die 2 "QEMU does not make such a machine"; }
+  dtc -q -I dtb -O dts -o "$from.dts" "$from.dtb"
+  {
+    # In a DTS the version comes first, then reservations, then nodes.
+    echo '/dts-v1/;'
+    sed -n 's@^[[:space:]]*/memreserve/@&@p' "$dts"
+    sed 's@^/dts-v1/;@@' "$from.dts"
+    # The rest of DTS keeps its line numbers for dtc's messages.
+    printf '#line 1 "%s"\n' "$dts"
+    sed -e 's@^[[:space:]]*/dts-v1/[[:space:]]*;@@' -e 's@^[[:space:]]*/memreserve/.*@@' "$dts"
+  } >"$joined"
+  dtc -q -I dts -O dtb -i "$(dirname -- "$dts")" -o "$output" "$joined" || refuse "$dts: dtc does not take it (see above)"
+}
+
+# add_words DTB NODE WORDS: at the end of the node's bootargs.
+add_words() {
+  local old
+  old=$(fdtget -t s -d '' "$1" "$2" bootargs)
+  fdtput -t s "$1" "$2" bootargs "${old:+$old }$3"
+}
+
+# guests DTB: the names of the guests' nodes, below /hypervisor.
+guests() {
+  local node
+  for node in $(fdtget -l "$1" /hypervisor); do
+    if [[ " $(fdtget -t s -d '' "$1" "/hypervisor/$node" compatible) " == *' cadastre,guest '* ]]; then echo "$node"; fi
+  done
+}
+
+# place_modules DTB DIRECTORY RAM-BYTES: gives each `file` of a guest an address, tells the DTB (`reg`) and QEMU
+# (`loader_arguments`). A name in the DTB that is not absolute counts from DIRECTORY.
+loader_arguments=()
+place_modules() {
+  local dtb=$1 directory=$2 ram_end=$((ram_base + $3)) half=$(($3 / 2))
+  local dtb_start=$((ram_base + (half < dtb_offset_limit ? half : dtb_offset_limit)))
+  local next=$((ram_base + modules_offset)) guest module node file size
+  for guest in $(guests "$dtb"); do
+    for module in $(fdtget -l "$dtb" "/hypervisor/$guest"); do
+      node=/hypervisor/$guest/$module
+      file=$(fdtget -t s -d '' "$dtb" "$node" file)
+      if [[ -z $file ]]; then continue; fi
+      if [[ $file != /* ]]; then file=$directory/$file; fi
+      if [[ ! -f $file || ! -r $file ]]; then refuse "$node: $file: no such file"; fi
+      size=$(stat -L -c %s -- "$file")
+      if ((size == 0)); then refuse "$node: $file: the file is empty"; fi
+      if ((next + size > dtb_start && next < dtb_start + dtb_window)); then next=$((dtb_start + dtb_window)); fi
+      if ((next + size > ram_end)); then
+        refuse "$node: $file: $size bytes do not fit into the machine's RAM of $(($3 >> 20)) MiB; give it more with --memory"
+      fi
+      fdtput -t x "$dtb" "$node" reg \
+        "$(printf '%x' $((next >> 32)))" "$(printf '%x' $((next & 0xffffffff)))" 0 "$(printf '%x' "$size")"
+      # A comma in a file name is doubled for QEMU.
+      loader_arguments+=(-device "loader,file=${file//,/,,},addr=$(printf '0x%x' "$next"),force-raw=on")
+      next=$(((next + size + 4095) & ~4095))
+    done
+  done
+}

@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# Sets up what is missing, builds what changed, and boots the hypervisor with its guests in QEMU.
+set -euo pipefail
+# shellcheck source=scripts/lib/common.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/lib/common.sh"
+. "$root/scripts/lib/config.sh"
+. "$root/scripts/lib/verdict.sh"
+
+help() {
+  cat <<'END'
+usage: scripts/run.sh [option...]
+
+  --config FILE.dts    the guests and their share of the machine (default: dts/one-linux.dts); file names in it count
+                       from its own folder
+  --memory SIZE        the machine's RAM, as 512M or 3G (default: 1G)
+  --smp N              the machine's CPUs, 1 to 8 (default: 1)
+  --cpu MODEL          cortex-a15 (default) or cortex-a7
+  --append "WORDS"     added to the hypervisor's command line (/hypervisor bootargs)
+  --timeout SECONDS    end the run after that time
+  --icount             the machine's clock counts instructions, 1 ns each: figures repeat
+  --gdb                wait for gdb on port 1234 before the first instruction
+  --batch              no terminal: each guest's lines begin with [its name], and the Linux guest's init powers off
+  --help               this text
+
+Without --batch the terminal is the guest's console: Ctrl-a x ends the machine, Ctrl-a h lists what else there is.
+
+exit status: 0 every guest powered itself off and none reported a failure; 1 a guest failed; 2 the configuration was
+refused; 3 the hypervisor panicked, or ended without a word; 124 the timeout was reached. Without --batch, leaving the
+machine while guests run is no failure.
+
+CADASTRE_NO_BUILD=1 in the environment runs what was built last, for who runs many in a row.
+END
+}
+
+config=$root/dts/one-linux.dts
+memory=1G
+cpus=1
+cpu=cortex-a15
+append=
+timeout=0 # none
+batch=
+extra=()
+
+usage() { die 2 "$* (--help lists the options)"; }
+
+while (($#)); do
+  case $1 in
+    --help) help; exit ;;
+    --batch) batch=yes; shift; continue ;;
+    --icount) extra+=(-icount "shift=0,sleep=off"); shift; continue ;;
+    --gdb) extra+=(-S -gdb tcp:127.0.0.1:1234); shift; continue ;;
+    --config | --memory | --smp | --cpu | --append | --timeout) ;;
+    *) usage "unknown option '$1'" ;;
+  esac
+  if (($# < 2)); then usage "$1 wants a value"; fi
+  case $1 in
+    --config) config=$2 ;;
+    --memory) memory=$2 ;;
+    --smp) cpus=$2 ;;
+    --cpu) cpu=$2 ;;
+    --append) append=$2 ;;
+    --timeout) timeout=$2 ;;
+  esac
+  shift 2
+done
+
+ram_bytes=$(bytes "$memory") || usage "--memory '$memory' is not a size like 512M or 3G"
+[[ $cpus =~ ^[1-8]$ ]] || usage "--smp '$cpus' is not a number from 1 to 8"
+[[ $cpu == cortex-a15 || $cpu == cortex-a7 ]] || usage "--cpu '$cpu' is neither cortex-a15 nor cortex-a7"
+[[ $timeout =~ ^[0-9]+$ ]] || usage "--timeout '$timeout' is not a number of seconds"
+
+if [[ ! ${CADASTRE_NO_BUILD-} ]]; then
+  "$root/scripts/setup.sh"
+  build armv7-release
+fi
+
+make_scratch
+machine=virt,virtualization=on,gic-version=2,dtb-randomness=off
+hardware=(-cpu "$cpu" -m "$memory" -smp "$cpus" -nic none)
+dtb=$scratch/config.dtb
+make_dtb "$config" "$dtb" "${hardware[@]}"
+fdtget -l "$dtb" /hypervisor >/dev/null 2>&1 || refuse "$config: no /hypervisor node (dts/README.md says what it holds)"
+mapfile -t guest_names < <(guests "$dtb")
+place_modules "$dtb" "$(dirname -- "$config")" "$ram_bytes"
+if [[ $batch ]]; then
+  # A guest that resets for ever would keep the run from ending.
+  append="${append:+$append }batch reset-limit=3"
+  for guest in "${guest_names[@]}"; do
+    if fdtget -p "$dtb" "/hypervisor/$guest/kernel" >/dev/null 2>&1; then
+      add_words "$dtb" "/hypervisor/$guest/kernel" cadastre.batch
+    fi
+  done
+fi
+if [[ $append ]]; then add_words "$dtb" /hypervisor "$append"; fi
+
+qemu=(qemu-system-arm -M "$machine" "${hardware[@]}" "${extra[@]}" -display none
+  -kernel "$root/build/armv7-release/cadastre.bin" -dtb "$dtb" "${loader_arguments[@]}")
+if [[ " ${extra[*]-} " == *' -gdb '* ]]; then
+  say "waiting for: gdb-multiarch build/armv7-release/cadastre.elf -ex 'target remote :1234'"
+fi
+
+status=0
+if [[ $batch ]]; then
+  run_batch "$timeout" "${qemu[@]}" -monitor none -serial stdio || status=$?
+else
+  log=$scratch/console.log
+  run_interactive "$timeout" "$log" "${qemu[@]}" \
+    -chardev "stdio,id=console,mux=on,signal=off,logfile=$log" -serial chardev:console -mon chardev=console || status=$?
+  # Who leaves with Ctrl-a x meant to.
+  if ((status == 0)) && [[ ! $panicked && ! $refused && ! $failed ]]; then exit 0; fi
+fi
+verdict "$status" "${guest_names[@]}"
