@@ -1,0 +1,242 @@
+// The vGIC's list registers [GICv2 5.2, 5.3.8]: from the distributor's state and back.
+//
+//   waiting: pending, enabled, not active        active on this vCPU
+//        |  most urgent first                        |  most urgent first
+//        v                                           v
+//   +----------+----------+-- ... --+----------+----------+
+//   | LR0   P  |          |         |          | LRn   A  |   one list register is kept for the most urgent
+//   waiting one
+//   +----------+----------+-- ... --+----------+----------+
+//
+// When all fit, the hardware does the rest. When not, the guest sees what it would with endless list
+// registers:
+// - a waiting one stays out: it is less urgent than what is listed as pending, so nothing is missed until
+// none of those is
+//   pending any more, which is the no-pending maintenance interrupt (NPIE).
+// - an active one stays out: it is less urgent than those listed as active, and an interrupt's end comes in
+// the opposite
+//   order, so the ends that match no list register (LRENPIE, EOICount) are those of the most urgent unlisted
+//   ones.
+//
+// An interrupt is listed as pending and active at once only if nothing can change that behind the guest's
+// back: not while others wait (its end must be seen), not level-sensitive ones (the line may fall first), not
+// hardware ones [GICv2 5.2.2]. The others are listed as active, with LR.EOI, and are pending again after the
+// maintenance interrupt.
+#include "hyp/devices/bits.hh"
+#include "hyp/devices/vgic.hh"
+
+namespace cadastre {
+
+namespace {
+
+using namespace gich;
+
+constexpr unsigned kWorstPriority = 0x100;
+
+}  // namespace
+
+// The enabled interrupts of the groups that GICD_CTLR forwards [GICv2 4.3.1].
+std::uint32_t Vgic::forwarded(const Bank& state) const {
+  const std::uint32_t group0 = (control_ & 1) != 0 ? ~state.group1 : 0;
+  const std::uint32_t group1 = (control_ & 2) != 0 ? state.group1 : 0;
+  return state.enabled & (group0 | group1);
+}
+
+Vgic::Words Vgic::deliverable(unsigned vcpu) {
+  Words words;
+  for (unsigned word = 0; word < kWords; ++word) {
+    const Bank& state = bank(vcpu, word);
+    const std::uint32_t waiting = state.pending() & ~state.active & ~state.listed;
+    words[word] = waiting == 0 ? 0 : waiting & vcpu_[vcpu].targeted[word] & forwarded(state);
+  }
+  return words;
+}
+
+Vgic::Words Vgic::active_here(unsigned vcpu) {
+  Words words = vcpu_[vcpu].held;
+  words[0] = vcpu_[vcpu].bank.active;
+  return words;
+}
+
+// Of a set that is not empty; among equals the lowest number.
+unsigned Vgic::most_urgent(unsigned vcpu, const Words& set) {
+  unsigned best = 0;
+  unsigned best_priority = kWorstPriority;
+  for (unsigned word = 0; word < kWords; ++word) {
+    for (const unsigned i : Bits(set[word])) {
+      const unsigned interrupt = 32 * word + i;
+      if (priority(vcpu, interrupt) < best_priority) {
+        best = interrupt;
+        best_priority = priority(vcpu, interrupt);
+      }
+    }
+  }
+  return best;
+}
+
+bool Vgic::has_pending(unsigned vcpu) {
+  const SpinlockGuard guard(lock_);
+  return deliverable(vcpu) != Words{};
+}
+
+VcpuMask Vgic::sync(unsigned vcpu, GichState& image) {
+  if (image.used == 0) return 0;
+  const SpinlockGuard guard(lock_);
+  mark_dirty(vcpu);
+  return fold(vcpu, image);
+}
+
+VcpuMask Vgic::flush(unsigned vcpu, GichState& image) {
+  const SpinlockGuard guard(lock_);
+  const VcpuMask kick = image.used != 0 ? fold(vcpu, image) : 0;
+  image.hcr = kHcrEnable;
+  dirty_[vcpu].store(false, std::memory_order_relaxed);
+
+  Words waiting = deliverable(vcpu);
+  Words active = active_here(vcpu);
+  unsigned waiting_count = 0;
+  unsigned active_count = 0;
+  for (unsigned word = 0; word < kWords; ++word) {
+    if (waiting[word] != 0) waiting_count += static_cast<unsigned>(std::popcount(waiting[word]));
+    if (active[word] != 0) active_count += static_cast<unsigned>(std::popcount(active[word]));
+  }
+  if (waiting_count + active_count == 0) return kick;
+
+  unsigned index = 0;
+  if (waiting_count + active_count <= list_registers_) {
+    for (unsigned word = 0; word < kWords; ++word) {
+      for (const unsigned i : Bits(waiting[word] | active[word]))
+        list(vcpu, 32 * word + i, image, index++, true);
+    }
+    return kick;
+  }
+  const auto list_most_urgent = [&](Words& set) REQUIRES(lock_) {
+    const unsigned interrupt = most_urgent(vcpu, set);
+    set[interrupt / 32] &= ~(1U << interrupt % 32);
+    list(vcpu, interrupt, image, index++, false);
+  };
+  const unsigned active_room = list_registers_ - (waiting_count != 0 ? 1 : 0);
+  for (; active_count != 0 && index < active_room; --active_count) list_most_urgent(active);
+  for (; waiting_count != 0 && index < list_registers_; --waiting_count) list_most_urgent(waiting);
+  if (waiting_count != 0) image.hcr |= kHcrNoPending;
+  if (active_count != 0) image.hcr |= kHcrEntryNotPresent;
+  return kick;
+}
+
+// `interrupt` is active or to be delivered. `both_states`: it may be listed as pending and active at once.
+void Vgic::list(unsigned vcpu, unsigned interrupt, GichState& image, unsigned index, bool both_states) {
+  const unsigned word = interrupt / 32;
+  const std::uint32_t bit = 1U << interrupt % 32;
+  Bank& state = bank(vcpu, word);
+  const bool active = (state.active & bit) != 0;
+  const bool hardware = (state.hardware & bit) != 0;
+
+  // An SGI is listed with one source at a time; an active one stays that source's.
+  unsigned source = 0;
+  bool same_source = true;
+  if (interrupt < kSgis) {
+    const std::uint8_t sources = vcpu_[vcpu].sources[interrupt];
+    source = active ? vcpu_[vcpu].active_source[interrupt] : static_cast<unsigned>(std::countr_zero(sources));
+    same_source = (sources >> source & 1) != 0;
+  }
+  const bool again =
+      both_states && same_source && !hardware && (state.edge & state.latched & forwarded(state) & bit) != 0;
+  const bool pending = !active || again;
+  if (pending && (state.latched & bit) != 0) {
+    state.moved |= bit;
+    if (interrupt >= kSgis) {
+      state.latched &= ~bit;
+    } else if ((vcpu_[vcpu].sources[interrupt] &= static_cast<std::uint8_t>(~(1U << source))) == 0) {
+      state.latched &= ~bit;
+    }
+  }
+
+  std::uint32_t lr = interrupt | std::uint32_t{priority(vcpu, interrupt)} >> 3 << kLrPriorityShift;
+  if (active) lr |= kLrActive;
+  if (pending) lr |= kLrPending;
+  if ((state.group1 & bit) != 0) lr |= kLrGroup1;
+  if (hardware && (state.latched & bit) == 0) {
+    // The link to the physical interrupt moves along: should that one fire again before the next sync, it is
+    // a new one.
+    state.hardware &= ~bit;
+    lr |= kLrHardware | std::uint32_t{physical(vcpu, interrupt)} << kLrPhysicalIdShift;
+  } else {
+    lr |= source << kLrCpuIdShift;
+    // Its end is not the last of it: still pending, or a physical interrupt is left to deactivate.
+    if (((state.pending() | state.hardware) & bit) != 0) lr |= kLrEoi;
+  }
+  state.listed |= bit;
+  if (interrupt >= kFirstSpi) owner_[interrupt] = static_cast<std::uint8_t>(vcpu);
+  vcpu_[vcpu].listed[index] = static_cast<std::uint8_t>(interrupt);
+  image.lr[index] = lr;
+  image.used |= std::uint64_t{1} << index;
+}
+
+VcpuMask Vgic::fold(unsigned vcpu, GichState& image) {
+  VcpuMask kick = 0;
+  // First, while those that are listed can be told from those that are not.
+  if ((image.hcr & kHcrEntryNotPresent) != 0) kick |= end_unlisted(vcpu, image.hcr >> kHcrEoiCountShift);
+  for (const unsigned index : Bits(image.used)) {
+    kick |= fold_one(vcpu, vcpu_[vcpu].listed[index], image.lr[index]);
+    image.lr[index] = 0;
+  }
+  image.used = 0;
+  image.hcr = kHcrEnable;
+  return kick;
+}
+
+VcpuMask Vgic::fold_one(unsigned vcpu, unsigned interrupt, std::uint32_t lr) {
+  const unsigned word = interrupt / 32;
+  const std::uint32_t bit = 1U << interrupt % 32;
+  Bank& state = bank(vcpu, word);
+  Vcpu& own = vcpu_[vcpu];
+  const unsigned source = lr >> kLrCpuIdShift & 7;
+
+  state.listed &= ~bit;
+  // Not acknowledged, so its latch comes back; unless it was cleared meanwhile.
+  if ((lr & kLrPending) != 0 && (state.moved & bit) != 0) {
+    state.latched |= bit;
+    if (interrupt < kSgis) own.sources[interrupt] |= static_cast<std::uint8_t>(1U << source);
+  }
+  state.moved &= ~bit;
+  if ((lr & kLrActive) != 0) {
+    state.active |= bit;
+    if (interrupt >= kFirstSpi) own.held[word] |= bit;
+    if (interrupt < kSgis) own.active_source[interrupt] = static_cast<std::uint8_t>(source);
+  } else {
+    state.active &= ~bit;
+    own.held[word] &= ~bit;
+  }
+  // Ended by the guest, the hardware has deactivated the physical one itself.
+  if ((lr & kLrHardware) != 0 && (lr & kLrState) != 0) state.hardware |= bit;
+  settle(vcpu, word, bit);
+  return offer(vcpu, word, bit);
+}
+
+// A shared interrupt that this vCPU has let go of is pending for its other targets as well.
+VcpuMask Vgic::offer(unsigned vcpu, unsigned word, std::uint32_t bit) {
+  if (word == 0 || (spi_[word - 1].pending() & ~spi_[word - 1].active & bit) == 0) return 0;
+  const unsigned interrupt = 32 * word + static_cast<unsigned>(std::countr_zero(bit));
+  return mark(targets_[interrupt] & ~(1U << vcpu));
+}
+
+// `count` ends have matched no list register. Interrupts end in the opposite order of their acknowledgement,
+// so these are of the most urgent ones that are active and not listed.
+VcpuMask Vgic::end_unlisted(unsigned vcpu, unsigned count) {
+  VcpuMask kick = 0;
+  for (; count != 0; --count) {
+    Words unlisted = active_here(vcpu);
+    for (unsigned word = 0; word < kWords; ++word) unlisted[word] &= ~bank(vcpu, word).listed;
+    if (unlisted == Words{}) break;
+    const unsigned interrupt = most_urgent(vcpu, unlisted);
+    const unsigned word = interrupt / 32;
+    const std::uint32_t bit = 1U << interrupt % 32;
+    bank(vcpu, word).active &= ~bit;
+    vcpu_[vcpu].held[word] &= ~bit;
+    settle(vcpu, word, bit);
+    kick |= offer(vcpu, word, bit);
+  }
+  return kick;
+}
+
+}  // namespace cadastre
