@@ -1,0 +1,117 @@
+// The machine that the hypervisor runs on, as plain values read from its device tree.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "mm/address.hh"
+#include "mm/machine.hh"
+#include "platform/dtb/device_tree.hh"
+#include "platform/dtb/fixed.hh"
+#include "platform/dtb/refusals.hh"
+
+namespace cadastre {
+
+inline constexpr unsigned kMaxHostNodes = 4;                           // NUMA nodes
+inline constexpr std::uint64_t kPhysicalEnd = std::uint64_t{1} << 40;  // LPAE
+
+// `base` and `size` as they are written: not rounded to pages.
+struct MemoryRegion {
+  PhysAddr base;
+  std::uint64_t size = 0;  // not 0
+  std::uint8_t node = 0;
+
+  [[nodiscard]] constexpr PhysAddr end() const { return base + size; }
+};
+
+struct PhysRange {
+  PhysAddr base;
+  std::uint64_t size = 0;
+
+  [[nodiscard]] constexpr PhysAddr end() const { return base + size; }
+};
+
+// A child of /reserved-memory; a `reg` of several entries makes several. Either it has its place, or its
+// size, alignment and the ranges it may be placed in (none: anywhere).
+struct ReservedMemory {
+  FixedString<31> name;
+  bool is_placed = false;
+  PhysAddr base;  // when placed
+  std::uint64_t size = 0;
+  std::uint64_t alignment = 0;  // a power of two, or 0: the placer's choice
+  InplaceVector<PhysRange, 2> alloc_ranges;
+  bool no_map = false;
+  bool reusable = false;
+  bool is_shared_dma_pool = false;
+  bool is_cma_default = false;  // linux,cma-default
+};
+
+struct HostCpu {
+  std::uint32_t mpidr = 0;  // its affinity fields, as PSCI's CPU_ON takes them
+  std::uint8_t node = 0;
+  bool is_psci = false;  // enable-method
+};
+
+// [ACPI 5.2.17] distances: 10 to itself, more to others. 10 and 20 where the device tree gives none.
+struct NumaDistances {
+  std::array<std::array<std::uint8_t, kMaxHostNodes>, kMaxHostNodes> from_to{};
+};
+
+struct HostUart {  // a PL011
+  PhysAddr base;
+  std::uint64_t size = 0;
+  std::uint32_t interrupt = 0;  // GIC interrupt id; 0 when the device tree gives none
+};
+
+struct HostGic {            // GICv2 with the virtualization extensions [GICv2 5]
+  PhysRange distributor;    // GICD
+  PhysRange cpu_interface;  // GICC
+  PhysRange hypervisor;     // GICH
+  PhysRange virtual_cpu;    // GICV
+  std::uint32_t maintenance_interrupt = 0;
+};
+
+struct HostTimer {  // GIC interrupt ids of the generic timer's PPIs
+  std::uint32_t secure_physical = 0;
+  std::uint32_t physical = 0;
+  std::uint32_t virtual_timer = 0;
+  std::uint32_t hypervisor = 0;
+};
+
+struct HostPsci {
+  std::uint8_t major = 0;
+  std::uint8_t minor = 0;
+  bool is_smc = false;  // the only conduit from HYP mode
+};
+
+struct HostDescription {
+  InplaceVector<MemoryRegion, 16> memory;     // sorted by address, none overlaps another
+  InplaceVector<PhysRange, 16> reservations;  // /memreserve/
+  InplaceVector<ReservedMemory, 16> reserved_memory;
+  InplaceVector<HostCpu, kMaxCpus> cpus;
+  unsigned node_count = 1;
+  NumaDistances distances;
+  // The first address that some DMA master cannot reach, from the buses' `dma-ranges`; kPhysicalEnd without
+  // any.
+  PhysAddr zone_dma_limit = PhysAddr(kPhysicalEnd);
+  HostUart uart;
+  HostGic gic;
+  HostTimer timer;
+  HostPsci psci;
+  FixedString<511> bootargs;             // /chosen
+  FixedString<511> hypervisor_bootargs;  // /hypervisor
+  std::optional<PhysRange> initrd;       // /chosen linux,initrd-start and -end
+};
+
+// Fills `host` from `tree`. False, with each reason in `refusals`, when there is anything in it to refuse;
+// `host` is not to be used then.
+[[nodiscard]] bool read_host(const DeviceTree& tree, HostDescription& host, Refusals& refusals);
+
+// The PL011 of /chosen/stdout-path, whatever else is wrong with the blob: what a refusal is printed on. Only
+// `base` and `size` are filled.
+[[nodiscard]] std::optional<HostUart> find_stdout_uart(std::span<const std::byte> blob);
+
+}  // namespace cadastre

@@ -1,0 +1,41 @@
+// The parts of read_host: the nodes that one walk over the tree has found, and what reads each.
+#pragma once
+
+#include "platform/dtb/host.hh"
+
+namespace cadastre {
+
+struct HostNodes {
+  std::optional<DtNode> chosen;
+  std::optional<DtNode> hypervisor;
+  std::optional<DtNode> cpus;
+  std::optional<DtNode> reserved_memory;
+  std::optional<DtNode> distance_map;
+  std::optional<DtNode> gic;
+  std::optional<DtNode> timer;
+  std::optional<DtNode> psci;
+};
+
+// Each adds its refusals and fills what it can.
+
+// host_memory.cc
+[[nodiscard]] bool is_memory_node(const DtNode& node);
+void read_memory_node(const DtNode& node, DtCells cells, HostDescription& host, Refusals& refusals);
+void read_reservations(const DeviceTree& tree, HostDescription& host, Refusals& refusals);
+void read_reserved_memory(const HostNodes& nodes, HostDescription& host, Refusals& refusals);
+// Lowers `zone_dma_limit` to what a bus with `dma-ranges` reaches.
+void limit_dma(const DtNode& bus, HostDescription& host);
+
+// host_devices.cc
+// Whether it is the machine's GIC or its timer.
+[[nodiscard]] bool is_gic(const DtProperty& compatible);
+[[nodiscard]] bool is_timer(const DtProperty& compatible);
+void read_uart(const DeviceTree& tree, const HostNodes& nodes, HostDescription& host, Refusals& refusals);
+void read_gic(const HostNodes& nodes, HostDescription& host, Refusals& refusals);
+void read_timer(const HostNodes& nodes, HostDescription& host, Refusals& refusals);
+
+// host.cc
+// `numa-node-id` of a memory or CPU node, 0 when there is none.
+[[nodiscard]] std::uint8_t numa_node_of(const DtNode& node, HostDescription& host, Refusals& refusals);
+
+}  // namespace cadastre

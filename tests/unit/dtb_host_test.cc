@@ -1,0 +1,267 @@
+#include "platform/dtb/host.hh"
+
+#include "tests/unit/dtb_test_support.hh"
+#include "tests/unit/test.hh"
+
+namespace cadastre {
+namespace {
+
+constexpr std::uint64_t kGiB = 1ULL << 30;
+
+HostReading read_changed(const std::function<void(void*)>& change) {
+  return read_host_from(virt_dtb({}, change));
+}
+
+TEST_CASE("QEMU's virt machine is described as it is") {
+  const auto reading = read_host_from(virt_dtb({.cpus = 4}));
+  REQUIRE(reading.is_accepted);
+  const HostDescription& host = reading.host;
+
+  REQUIRE_EQ(host.memory.size(), 1);
+  CHECK(host.memory[0].base == PhysAddr(0x4000'0000));
+  CHECK_EQ(host.memory[0].size, kGiB);
+  REQUIRE_EQ(host.cpus.size(), 4);
+  CHECK_EQ(host.cpus[3].mpidr, 3);
+  CHECK(host.cpus[3].is_psci);
+  CHECK_EQ(host.node_count, 1);
+  CHECK(host.zone_dma_limit == PhysAddr(kPhysicalEnd));
+
+  CHECK(host.uart.base == PhysAddr(0x900'0000));
+  CHECK_EQ(host.uart.size, 0x1000);
+  CHECK_EQ(host.uart.interrupt, 33);
+  CHECK(host.gic.distributor.base == PhysAddr(0x800'0000));
+  CHECK(host.gic.cpu_interface.base == PhysAddr(0x801'0000));
+  CHECK(host.gic.hypervisor.base == PhysAddr(0x803'0000));
+  CHECK(host.gic.virtual_cpu.base == PhysAddr(0x804'0000));
+  CHECK_EQ(host.gic.virtual_cpu.size, 0x1'0000);
+  CHECK_EQ(host.gic.maintenance_interrupt, 25);
+  CHECK_EQ(host.timer.secure_physical, 29);
+  CHECK_EQ(host.timer.physical, 30);
+  CHECK_EQ(host.timer.virtual_timer, 27);
+  CHECK_EQ(host.timer.hypervisor, 26);
+  CHECK(host.psci.is_smc);
+  CHECK_EQ(host.psci.major, 1);
+  CHECK_FALSE(host.initrd.has_value());
+}
+
+TEST_CASE("RAM that reaches above 4 GiB is one region") {
+  const auto reading = read_host_from(virt_dtb({.memory = 6 * kGiB}));
+  REQUIRE(reading.is_accepted);
+  REQUIRE_EQ(reading.host.memory.size(), 1);
+  CHECK(reading.host.memory[0].end() == PhysAddr(0x1'c000'0000));
+}
+
+TEST_CASE("memory nodes come sorted, with their NUMA node, CPUs too, and the distances") {
+  const auto reading = read_host_from(virt_dtb({.cpus = 4, .memory = 2 * kGiB, .numa_nodes = 2}));
+  REQUIRE(reading.is_accepted);
+  REQUIRE_EQ(reading.host.memory.size(), 2);
+  CHECK(reading.host.memory[0].base == PhysAddr(0x4000'0000));
+  CHECK_EQ(reading.host.memory[0].node, 0);
+  CHECK(reading.host.memory[1].base == PhysAddr(0x8000'0000));
+  CHECK_EQ(reading.host.memory[1].node, 1);
+  CHECK_EQ(reading.host.cpus[1].node, 0);
+  CHECK_EQ(reading.host.cpus[2].node, 1);
+  CHECK_EQ(reading.host.node_count, 2);
+  CHECK_EQ(reading.host.distances.from_to[0][1], 20);
+  CHECK_EQ(reading.host.distances.from_to[1][1], 10);
+}
+
+TEST_CASE("what is reserved is told with all that is said of it") {
+  const auto reserved = [](DtbBuilder& b) {
+    b.begin("reserved-memory").cells("#address-cells", {2}).cells("#size-cells", {2}).flag("ranges");
+    b.begin("firmware@50000000")
+        .cells("reg", {0, 0x5000'0000, 0, 0x1000, 0, 0x5010'0000, 0, 0x2000})
+        .flag("no-map")
+        .end();
+    b.begin("linux,cma").text("compatible", "shared-dma-pool").flag("reusable").flag("linux,cma-default");
+    b.cells("size", {0, 0x100'0000}).cells("alignment", {0, 0x20'0000});
+    b.cells("alloc-ranges", {0, 0x4000'0000, 0, 0x1000'0000}).end();
+    b.begin("off@0").reg(0, 1).text("status", "disabled").end().end();
+  };
+  const auto reading = read_host_from(
+      virt_dtb({.more = reserved, .reservations = [](DtbBuilder& b) { b.reserve(0x4800'0000, 0x3000); }}));
+  REQUIRE(reading.is_accepted);
+  const HostDescription& host = reading.host;
+  REQUIRE_EQ(host.reservations.size(), 1);
+  CHECK(host.reservations[0].end() == PhysAddr(0x4800'3000));
+  REQUIRE_EQ(host.reserved_memory.size(), 3);
+  CHECK_EQ(host.reserved_memory[0].name.view(), "firmware@50000000");
+  CHECK(host.reserved_memory[0].no_map);
+  CHECK(host.reserved_memory[1].base == PhysAddr(0x5010'0000));
+  CHECK_EQ(host.reserved_memory[1].size, 0x2000);
+  const ReservedMemory& cma = host.reserved_memory[2];
+  CHECK_FALSE(cma.is_placed);
+  CHECK(cma.reusable);
+  CHECK(cma.is_shared_dma_pool);
+  CHECK(cma.is_cma_default);
+  CHECK_EQ(cma.size, 0x100'0000);
+  CHECK_EQ(cma.alignment, 0x20'0000);
+  REQUIRE_EQ(cma.alloc_ranges.size(), 1);
+  CHECK(cma.alloc_ranges[0].base == PhysAddr(0x4000'0000));
+}
+
+TEST_CASE("the DMA limit is the lowest end of what a bus's masters reach") {
+  const auto buses = [](DtbBuilder& b) {
+    b.begin("soc").cells("#address-cells", {1}).cells("#size-cells", {1}).flag("ranges");
+    b.cells("dma-ranges", {0, 0, 0x4000'0000, 0x3000'0000, 0x8000'0000, 0, 0x8000'0000, 0x1000'0000});
+    b.begin("inner")
+        .cells("#address-cells", {1})
+        .cells("#size-cells", {1})
+        .cells("dma-ranges", {0, 0, 0x1000'0000});
+    b.end().end();
+  };
+  const auto reading = read_host_from(virt_dtb({.more = buses}));
+  REQUIRE(reading.is_accepted);
+  // The inner bus reaches 256 MiB, which the outer puts at 1 GiB.
+  CHECK(reading.host.zone_dma_limit == PhysAddr(0x5000'0000));
+}
+
+TEST_CASE("command lines and the initrd are taken from /chosen and /hypervisor") {
+  const auto chosen = [](DtbBuilder& b) {
+    b.text("bootargs", "quiet")
+        .cells("linux,initrd-start", {0x4800'0000})
+        .cells("linux,initrd-end", {0, 0x4810'0000});
+  };
+  const auto reading = read_host_from(virt_dtb({
+      .more = [](DtbBuilder& b) { b.begin("hypervisor").text("bootargs", "memblock=debug batch").end(); },
+      .more_chosen = chosen,
+  }));
+  REQUIRE(reading.is_accepted);
+  CHECK_EQ(reading.host.bootargs.view(), "quiet");
+  CHECK_EQ(reading.host.hypervisor_bootargs.view(), "memblock=debug batch");
+  const PhysRange initrd = reading.host.initrd.value_or(PhysRange());
+  CHECK(initrd.base == PhysAddr(0x4800'0000));
+  CHECK_EQ(initrd.size, 0x10'0000);
+}
+
+TEST_CASE("a console behind an alias, with options, on a bus with ranges is found") {
+  const auto bus = [](DtbBuilder& b) {
+    b.begin("soc")
+        .cells("#address-cells", {1})
+        .cells("#size-cells", {1})
+        .cells("ranges", {0, 1, 0x1000'0000, 0x10'0000});
+    b.begin("serial@4000").texts("compatible", {"arm,pl011"}).cells("reg", {0x4000, 0x1000}).end().end();
+    b.begin("aliases").text("serial0", "/soc/serial@4000").end();
+  };
+  const auto blob =
+      virt_dtb({.more = bus}, [](void* b) { set_text(b, "/chosen", "stdout-path", "serial0:115200n8"); });
+  const auto reading = read_host_from(blob);
+  REQUIRE(reading.is_accepted);
+  CHECK(reading.host.uart.base == PhysAddr(0x1'1000'4000));
+  CHECK_EQ(reading.host.uart.interrupt, 0);
+}
+
+TEST_CASE("the console's UART is found in a tree that is refused otherwise") {
+  const auto blob = virt_dtb({}, [](void* b) { remove_node(b, "/memory@40000000"); });
+  const auto uart = find_stdout_uart(blob.bytes());
+  CHECK(uart.value_or(HostUart()).base == PhysAddr(0x900'0000));
+  CHECK_FALSE(find_stdout_uart(blob.bytes().first(100)).has_value());
+}
+
+TEST_CASE("an alias that names itself ends the search") {
+  const auto aliases = [](DtbBuilder& b) { b.begin("aliases").text("loop", "loop").end(); };
+  const auto blob =
+      virt_dtb({.more = aliases}, [](void* b) { set_text(b, "/chosen", "stdout-path", "loop"); });
+  CHECK(refuses(read_host_from(blob).refusals, "/chosen", "stdout-path"));
+}
+
+TEST_CASE("RAM that cannot be is refused with its node's path") {
+  const auto memory = [](std::initializer_list<std::uint32_t> reg) {
+    return read_changed([&](void* b) { set_cells(b, "/memory@40000000", "reg", reg); });
+  };
+  CHECK(refuses(read_changed([](void* b) { remove_node(b, "/memory@40000000"); }).refusals, "/memory",
+                "no memory node"));
+  CHECK(refuses(memory({0, 0x4000'0000, 0, 0}).refusals, "/memory@40000000", "zero bytes"));
+  CHECK(refuses(memory({0, 0x4000'0000, 0}).refusals, "/memory@40000000", "12 bytes", "16"));
+  CHECK(refuses(memory({}).refusals, "/memory@40000000", "no reg"));
+  CHECK(refuses(memory({0xff, 0xf000'0000, 0, 0x1000'0001}).refusals, "/memory@40000000", "40 bits"));
+  CHECK(refuses(memory({0, 0x4000'0000, 0xffff'ffff, 0xffff'ffff}).refusals, "/memory@40000000", "40 bits"));
+  CHECK(refuses(memory({0, 0x4000'0000, 0, 0x2000, 0, 0x4000'1000, 0, 0x1000}).refusals, "/memory@40000000",
+                "0x40001000 to 0x40002000 overlaps"));
+}
+
+TEST_CASE("memory nodes that overlap are refused, neighbours are not") {
+  const auto with = [](std::uint32_t base) {
+    return read_host_from(virt_dtb({.more = [base](DtbBuilder& b) {
+      b.begin("memory@1").text("device_type", "memory").reg(base, 0x1000).end();
+    }}));
+  };
+  CHECK(refuses(with(0x7fff'f000).refusals, "/memory@1", "overlaps"));
+  CHECK(with(0x8000'0000).is_accepted);
+}
+
+TEST_CASE("cell counts that are missing or impossible are refused") {
+  for (const char* name : {"#address-cells", "#size-cells"}) {
+    CHECK(
+        refuses(read_changed([&](void* b) { remove_property(b, "/", name); }).refusals, "/: #address-cells"));
+    CHECK(
+        refuses(read_changed([&](void* b) { set_cells(b, "/", name, {3}); }).refusals, "/: #address-cells"));
+    CHECK(
+        refuses(read_changed([&](void* b) { set_cells(b, "/", name, {0}); }).refusals, "/: #address-cells"));
+    CHECK(refuses(read_changed([&](void* b) { set_cells(b, "/", name, {1, 1}); }).refusals,
+                  "/: #address-cells"));
+  }
+  CHECK(refuses(read_changed([](void* b) { remove_property(b, "/cpus", "#address-cells"); }).refusals,
+                "/cpus"));
+}
+
+TEST_CASE("a machine without what the hypervisor drives is refused, part by part") {
+  const auto reading = read_changed([](void* b) {
+    for (const char* path : {"/psci", "/timer", "/intc@8000000", "/cpus", "/chosen"}) remove_node(b, path);
+  });
+  CHECK_FALSE(reading.is_accepted);
+  CHECK_EQ(reading.refusals.count(), 5);
+  for (const char* name : {"/psci", "/timer", "/intc", "/cpus", "/chosen"})
+    CHECK(refuses(reading.refusals, name));
+}
+
+TEST_CASE("a machine without virtualization is told what to start QEMU with") {
+  const auto gic = read_changed([](void* b) {
+    set_cells(b, "/intc@8000000", "reg", {0, 0x800'0000, 0, 0x1'0000, 0, 0x801'0000, 0, 0x1'0000});
+  });
+  CHECK(refuses(gic.refusals, "/intc@8000000", "virtualization=on"));
+  const auto psci = read_changed([](void* b) { set_text(b, "/psci", "method", "hvc"); });
+  CHECK(refuses(psci.refusals, "/psci", "smc", "virtualization=on"));
+}
+
+TEST_CASE("more than there is room for is refused, not cut") {
+  CHECK(refuses(read_host_from(virt_dtb({.cpus = kMaxCpus + 1})).refusals, "/cpus/cpu@8", "more than 8"));
+  const auto many = [](DtbBuilder& b) {
+    for (std::uint32_t i = 0; i < 16; ++i) {
+      b.begin("memory@" + std::to_string(i))
+          .text("device_type", "memory")
+          .reg(0x8000'0000 + (i * 0x2000), 0x1000)
+          .end();
+    }
+  };
+  CHECK(refuses(read_host_from(virt_dtb({.more = many})).refusals, "/memory@15", "more than 16"));
+  const std::string line(512, 'x');
+  CHECK(refuses(
+      read_host_from(virt_dtb({.more_chosen = [&](DtbBuilder& b) { b.text("bootargs", line); }})).refusals,
+      "/chosen", "bootargs"));
+}
+
+TEST_CASE("reserved memory that makes no sense is refused") {
+  const auto with = [](const std::function<void(DtbBuilder&)>& child) {
+    return read_host_from(virt_dtb({.more = [&](DtbBuilder& b) {
+      b.begin("reserved-memory")
+          .cells("#address-cells", {2})
+          .cells("#size-cells", {2})
+          .flag("ranges")
+          .begin("r");
+      child(b);
+      b.end().end();
+    }}));
+  };
+  CHECK(refuses(with([](DtbBuilder&) {}).refusals, "/reserved-memory/r", "neither reg nor a size"));
+  CHECK(refuses(with([](DtbBuilder& b) { b.reg(0x5000'0000, 0); }).refusals, "/reserved-memory/r"));
+  CHECK(refuses(with([](DtbBuilder& b) { b.reg(0, 1).flag("no-map").flag("reusable"); }).refusals,
+                "exclude each other"));
+  CHECK(refuses(with([](DtbBuilder& b) { b.cells("size", {0, 4096}).cells("alignment", {0, 3}); }).refusals,
+                "power of two"));
+  CHECK(refuses(with([](DtbBuilder& b) { b.cells("size", {0, 4096}).cells("alloc-ranges", {1}); }).refusals,
+                "alloc-ranges"));
+}
+
+}  // namespace
+}  // namespace cadastre
