@@ -19,7 +19,7 @@ struct Machine {
   std::string_view bootargs;
 };
 
-extern constinit Machine machine;
+extern Machine machine;  // NOLINT(bugprone-dynamic-static-initializers): constinit where it is defined
 
 // Fills in `machine`. Null, or what the DTB lacks.
 const char* read_machine(const void* dtb);

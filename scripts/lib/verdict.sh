@@ -6,14 +6,17 @@
 
 readonly status_guest_failed=1 status_refused=2 status_panic=3 status_timeout=124
 
-refused='' failed='' panicked='' audited=''
+# After its last words the machine powers itself off; one that does not within these seconds is ended.
+readonly grace=10
+
+refused='' failed='' panicked='' audited='' ended=''
 declare -A powered_off=()
 
 judge() {
   case $1 in
-    'cadastre: refused: '*) refused=yes ;;
-    'cadastre: panic: '* | 'cadastre: audit: failed'*) panicked=yes ;;
-    'cadastre: audit: ok'*) audited=yes ;;
+    'cadastre: refused: '*) refused=yes ended=yes ;;
+    'cadastre: panic: '* | 'cadastre: audit: failed'*) panicked=yes ended=yes ;;
+    'cadastre: audit: ok'*) audited=yes ended=yes ;;
     'cadastre: guest '*': failed'*) failed=yes ;;
     'cadastre: guest '*': powered off'*)
       local name=${1#cadastre: guest }
@@ -40,11 +43,19 @@ verdict() {
 # run_batch SECONDS COMMAND...: runs QEMU without a terminal; prints and judges each line as it comes. The status is
 # QEMU's, or timeout's. Nothing is left running, whichever of the three is killed.
 run_batch() {
-  local seconds=$1 lines line status=0
+  local seconds=$1 lines line read_status status=0
   shift
   exec {lines}< <(exec setpriv --pdeathsig TERM timeout --foreground -k 5 "$seconds" "$@" </dev/null)
   child=$!
-  while IFS= read -r line <&"$lines" || [[ $line ]]; do
+  while true; do
+    read_status=0
+    IFS= read -r ${ended:+-t "$grace"} line <&"$lines" || read_status=$?
+    if ((read_status > 128)); then
+      say "the machine did not power itself off"
+      kill "$child"
+      break
+    fi
+    if ((read_status != 0)) && [[ ! $line ]]; then break; fi
     line=${line%$'\r'}
     printf '%s\n' "$line"
     judge "$line"

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# dtbs.sh CASE: the hypervisor is started on a DTB that is damaged, or describes a machine that cannot be, or in the wrong
+# mode; it says why it does not go on, in one line, and switches the machine off.
+set -euo pipefail
+# shellcheck source=tests/qemu/lib.sh
+. "$(dirname -- "$0")/lib.sh"
+# shellcheck source=scripts/lib/verdict.sh
+. "$root/scripts/lib/verdict.sh"
+
+binaries=$root/build/armv7-release
+machine=virt,virtualization=on,gic-version=2
+dtb=$scratch/machine.dtb
+qemu=(qemu-system-arm -cpu cortex-a15 -m 512M -nic none -display none -monitor none -serial stdio)
+
+# start DTB: as it is, at 0x4400'0000.
+start() {
+  local status=0
+  run_batch 30 "${qemu[@]}" -M "$machine" \
+    -device "loader,file=$binaries/tests/qemu/shim.bin,addr=0x40000000,cpu-num=0,force-raw=on" \
+    -device "loader,file=$binaries/cadastre.bin,addr=0x40010000,force-raw=on" \
+    -device "loader,file=$1,addr=0x44000000,force-raw=on" || status=$?
+  verdict "$status"
+}
+
+"${qemu[@]}" -M "$machine,dumpdtb=$dtb" 2>/dev/null
+memory=/memory@40000000
+
+case $1 in
+  undamaged)
+    # What the others differ from: without guests, whatever comes of it is no refusal of the machine.
+    start "$dtb" >"$output" 2>&1 || true
+    cat -- "$output"
+    if grep -q 'refused: \(/memory\|device tree\)' "$output"; then fail "QEMU's own DTB is refused"; fi
+    expect_line '^cadastre: '
+    ;;
+  bad-magic)
+    printf '\0\0\0\0' | dd of="$dtb" conv=notrunc status=none
+    expect 2 start "$dtb"
+    expect_one_reason 'device tree: bad magic'
+    ;;
+  truncated)
+    head -c 3000 "$dtb" >"$dtb.short"
+    expect 2 start "$dtb.short"
+    expect_one_reason 'device tree: '
+    ;;
+  no-memory)
+    fdtput -r "$dtb" "$memory"
+    expect 2 start "$dtb"
+    expect_one_reason '/memory'
+    ;;
+  empty-memory)
+    fdtput -t x "$dtb" "$memory" reg 0 40000000 0 0
+    expect 2 start "$dtb"
+    expect_one_reason "$memory: "
+    ;;
+  overlapping-memory)
+    fdtput -c "$dtb" /memory@50000000
+    fdtput -t s "$dtb" /memory@50000000 device_type memory
+    fdtput -t x "$dtb" /memory@50000000 reg 0 50000000 0 20000000
+    expect 2 start "$dtb"
+    expect_one_reason '/memory@'
+    ;;
+  wrong-reg)
+    fdtput -t x "$dtb" "$memory" reg 40000000 0 20000000
+    expect 2 start "$dtb"
+    expect_one_reason "$memory: "
+    ;;
+  wrong-cells)
+    fdtput -t x "$dtb" / '#address-cells' 7
+    expect 2 start "$dtb"
+    expect_line 'refused: /: #address-cells'
+    ;;
+  too-little-memory)
+    # The image itself lies at 0x4001'0000.
+    fdtput -t x "$dtb" "$memory" reg 0 40000000 0 200000
+    expect 2 start "$dtb"
+    expect_one_reason '/memory'
+    ;;
+  svc-mode)
+    machine=virt,gic-version=2
+    expect 2 start "$dtb"
+    expect_one_reason 'CPU: '
+    ;;
+  *) fail "no such case: $1" ;;
+esac

@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# guests.sh CASE: a configuration that cannot be, or a guest that does not end well, is told by status and by a line that
+# names the node.
+set -euo pipefail
+# shellcheck source=tests/qemu/lib.sh
+. "$(dirname -- "$0")/lib.sh"
+
+bare_metal=$root/build/armv7-release/guest/bare-metal.bin
+linux=$root/build/guests/linux/zImage
+config=$scratch/config.dts
+
+# configure MEMORY KERNEL [BOOTARGS]: one guest, `it`.
+configure() {
+  cat >"$config" <<END
+/dts-v1/;
+/ {
+  hypervisor {
+    compatible = "cadastre,hypervisor";
+    it {
+      compatible = "cadastre,guest";
+      memory = /bits/ 64 <$1>;
+      cpus = <1>;
+      kernel { file = "$2"; bootargs = "${3-}"; };
+    };
+  };
+};
+END
+}
+
+run_config() { run --batch --timeout 30 --config "$config" "$@"; }
+
+case $1 in
+  fails)
+    configure 0x4000000 "$bare_metal" fail
+    expect 1 run_config
+    expect_line '^\[it\] bare-metal-guest: FAILED: it was told to$' '^cadastre: guest it: powered off'
+    ;;
+  hangs)
+    configure 0x4000000 "$bare_metal" hang
+    expect 124 run --batch --timeout 5 --config "$config"
+    ;;
+  resets)
+    # Each time from the beginning, in RAM that is as fresh as the first time, until the limit is reached.
+    configure 0x4000000 "$bare_metal" reset
+    expect 1 run_config
+    expect_line '^cadastre: guest it: failed: .*reset'
+    (($(grep -c '^\[it\] bare-metal-guest: reset$' "$output") == 4)) || fail "the guest did not reset 3 times and once more"
+    ;;
+  more-memory-than-there-is)
+    configure 0x80000000 "$bare_metal"
+    expect 2 run_config --memory 1G
+    expect_one_reason '/hypervisor/it'
+    ;;
+  image-larger-than-memory)
+    configure 0x400000 "$linux"
+    expect 2 run_config
+    expect_one_reason '/hypervisor/it'
+    ;;
+  kernel-is-no-image)
+    # An ELF file, but of another machine.
+    printf '\177ELF\2\1\1\0\0\0\0\0\0\0\0\0\2\0\76\0\1\0\0\0%01024d' 0 >"$scratch/kernel"
+    configure 0x4000000 "$scratch/kernel"
+    expect 2 run_config
+    expect_one_reason '/hypervisor/it/kernel'
+    ;;
+  kernel-is-cut-short)
+    head -c 100000 "$linux" >"$scratch/kernel"
+    configure 0x8000000 "$scratch/kernel"
+    expect 2 run_config
+    expect_one_reason '/hypervisor/it/kernel'
+    ;;
+  kernel-is-missing)
+    configure 0x4000000 "nowhere/zImage"
+    expect 2 run_config
+    expect_one_reason '/hypervisor/it/kernel: .*nowhere/zImage'
+    ;;
+  kernel-is-empty)
+    : >"$scratch/kernel"
+    configure 0x4000000 "$scratch/kernel"
+    expect 2 run_config
+    expect_one_reason '/hypervisor/it/kernel: .*empty'
+    ;;
+  file-does-not-fit-into-ram)
+    truncate -s 1G "$scratch/kernel"
+    configure 0x4000000 "$scratch/kernel"
+    expect 2 run_config --memory 512M
+    expect_one_reason '/hypervisor/it/kernel: .*536870912|/hypervisor/it/kernel: .* 512 MiB'
+    ;;
+  *) fail "no such case: $1" ;;
+esac
