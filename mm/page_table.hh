@@ -29,8 +29,10 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <utility>
 
 #include "mm/address.hh"
+#include "mm/check.hh"
 #include "mm/descriptor.hh"
 #include "mm/error.hh"
 
@@ -106,6 +108,11 @@ class PageTable {
   // level.
   [[nodiscard]] std::uint64_t next_mapped(Input input) const;
 
+  // Nothing is mapped in the leaf of `level` around `input`.
+  [[nodiscard]] bool is_empty(Input input, unsigned level) const {
+    return !is_valid(find(input.value(), level).value);
+  }
+
   // ---- Change
 
   // Maps a range in the largest leaves that fit, none larger than `largest_level` (1, 2 or 3).
@@ -135,6 +142,14 @@ class PageTable {
   template <class Change>
   [[nodiscard]] Result<std::uint64_t> protect_some(Input first, std::uint64_t size, unsigned budget,
                                                    Change&& change);
+
+  // Gives leaves other rights without splitting any: a leaf that a range reaches into changes as a whole.
+  // `change` may not touch what needs a break. Takes no memory and cannot fail; flushes once. next() returns
+  // the next range, an std::optional<std::pair<Input, std::uint64_t>>.
+  template <class Next, class Change>
+  void protect_leaves(Next&& next, Change&& change);
+  template <class Change>
+  std::uint64_t protect_leaves_some(Input first, std::uint64_t size, unsigned budget, Change&& change);
 
   // Breaks the leaf that `input` is in, makes every CPU forget it, calls make(Mapping of its base), which may
   // copy or scrub in peace, and maps the {PhysAddr, Attributes} that `make` returns in its place. kNotFound
@@ -271,7 +286,7 @@ class PageTable {
   // break_entries() makes entries broken and says whether there are any; then, and after the TLBs forgot,
   // make().
   template <class Break, class Make>
-  void break_then_make(Range range, Break&& break_entries, Make&& make) {
+  void break_then_make(const Range& range, Break&& break_entries, Make&& make) {
     if (!break_entries()) return;
     environment_.dsb();
     environment_.invalidate(range.first, range.end - range.first);

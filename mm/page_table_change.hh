@@ -270,6 +270,42 @@ Result<std::uint64_t> PageTable<G, E>::protect_some(Input first, std::uint64_t s
 }
 
 template <class G, TableEnvironment E>
+template <class Next, class Change>
+void PageTable<G, E>::protect_leaves(Next&& next, Change&& change) {
+  Pass pass{.budget = kNoBudget, .stop = 0};
+  Range all{kInputSize, 0};
+  break_then_make(
+      all,
+      [&] {
+        for (auto part = next(); part; part = next()) {
+          const Range range{part->first.value(), part->first.value() + part->second};
+          all = {std::min(all.first, range.first), std::max(all.end, range.end)};
+          change_entries<1>(root_table(), range, pass, change);
+        }
+        CHECK(!pass.broke);
+        return pass.changed;
+      },
+      [] {});
+}
+
+template <class G, TableEnvironment E>
+template <class Change>
+std::uint64_t PageTable<G, E>::protect_leaves_some(Input first, std::uint64_t size, unsigned budget,
+                                                   Change&& change) {
+  Range range{first.value(), first.value() + size};
+  Pass pass{.budget = budget, .stop = range.end};
+  break_then_make(
+      range,
+      [&] {
+        change_entries<1>(root_table(), range, pass, change);
+        CHECK(!pass.broke);
+        return pass.changed;
+      },
+      [] {});
+  return pass.stop - range.first;
+}
+
+template <class G, TableEnvironment E>
 template <unsigned kLevel, class Change>
 void PageTable<G, E>::change_entries(Entry* table, Range range, Pass& pass, Change& change) {
   for_each_entry<kLevel>(table, range, [&](Entry* entry, Range part) {

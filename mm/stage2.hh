@@ -1,111 +1,160 @@
-// Stage 2: from a guest's IPA to a physical address [ARMv7 B3.6, VTTBR, VTCR].
+// A guest's stage 2: its RAM, populated as it is touched, logged when it is written, copied when it is
+// shared.
 //
-//   IPA    39 .. 30 | 29 .. 21 | 20 .. 12 | 11 .. 0
-//   root: two concatenated level-1 tables, 1024 entries of 1 GiB, 8 KiB, aligned to 8 KiB
-//        -> level 2 (2 MiB) -> level 3 (4 KiB)
+//                       fault at an IPA of the guest's RAM
+//                                   |
+//          nothing is mapped ------ + ------ something is mapped
+//                  |                              |
+//     a frame or block of the            rights are enough: spurious, retry
+//     zone, zeroed, mapped               copy on write: copy, map writable
+//     writable (read-only and            write logged: mark dirty, map writable
+//     logged if it is read               else: the guest may not
+//     while the log runs)
+//
+// Over PageTable (mm/page_table.hh), whose rules hold here: the address space's lock is held; a failure
+// changes nothing.
 #pragma once
 
+#include <algorithm>
+#include <bit>
+#include <concepts>
 #include <cstdint>
+#include <optional>
+#include <span>
+#include <utility>
 
 #include "mm/address.hh"
+#include "mm/check.hh"
 #include "mm/descriptor.hh"
+#include "mm/dirty_log.hh"
+#include "mm/error.hh"
 #include "mm/page_table.hh"
+#include "mm/stage2_format.hh"
 
 namespace cadastre {
 
-inline constexpr unsigned kIpaBits = 40;
+// What Stage2 needs beyond a table's environment: where a guest's frames come from and go to.
+template <class E>
+concept Stage2Environment =
+    TableEnvironment<E> && requires(E& environment, IpaAddr ipa, PhysAddr frame, unsigned level) {
+      // A zeroed frame of this guest for `ipa`, of level_size(level) bytes, aligned to that; or kNoMemory.
+      { environment.allocate_frame(ipa, level) } -> std::same_as<Result<PhysAddr>>;
+      // Takes back one that no TLB knows: its mapping failed, or was undone.
+      environment.free_frame(frame, level);
+      // A frame of this guest's own with the contents of the page `frame`, which is shared: a copy, or
+      // `frame` itself when nobody else uses it any more.
+      { environment.private_copy(ipa, frame) } -> std::same_as<Result<PhysAddr>>;
+      // This guest no longer maps the shared page `frame`.
+      environment.drop_shared(frame);
+    };
 
-// SL0 1 (start at level 1) and T0SZ -8 (its sign repeated in S): 40 bits. Walks inner and outer write-back
-// write-allocate, inner shareable; bit 31 reads as one.
-inline constexpr std::uint32_t kVtcr = 1U << 31 | 3U << 12 | 1U << 10 | 1U << 8 | 1U << 6 | 1U << 4 | 0x8U;
-// VTTBR.BADDR starts at bit 5 - T0SZ when SL0 is 1 [ARMv7 B4.1, VTTBR].
-static_assert(1U << (5 + 8) == 8192);
+enum class Access : std::uint8_t { kRead, kWrite, kExecute };
 
-[[nodiscard]] constexpr std::uint64_t vttbr(PhysAddr root, std::uint8_t vmid) {
-  return root.value() | std::uint64_t{vmid} << 48;
-}
-
-// MemAttr[3:0] of stage 2 [ARMv7 B3.6.2]: the weaker of this and the guest's own is what counts.
-enum class Stage2Memory : std::uint8_t {
-  kStronglyOrdered = 0b0000,
-  kDevice = 0b0001,
-  kNonCacheable = 0b0101,
-  kWriteThrough = 0b1010,
-  kNormal = 0b1111,  // write-back, inner and outer
+enum class FaultAnswer : std::uint8_t {
+  kRetry,   // the guest's access works now
+  kDenied,  // the guest may not do that: its own permission fault
 };
 
-// The attributes of a guest's mapping, as they are in its descriptor.
-class Stage2Attributes {
+// A part of the guest's address space that is RAM, and the largest leaf that it is populated with (1, 2 or
+// 3).
+struct RamRange {
+  IpaAddr first;
+  std::uint64_t size;
+  unsigned largest_level = kLastLevel;
+  [[nodiscard]] bool contains(IpaAddr ipa, std::uint64_t bytes = 1) const {
+    return ipa >= first && bytes <= size && ipa - first <= size - bytes;
+  }
+};
+
+template <Stage2Environment Environment>
+class Stage2 {
  public:
-  constexpr Stage2Attributes() = default;
+  using Table = PageTable<Stage2Geometry, Environment>;
+  using Mapping = typename Table::Mapping;
+  static constexpr std::uint64_t kInputSize = Table::kInputSize;
+  static constexpr std::size_t kRootBytes = Table::kRootBytes;
 
-  // Readable, writable, executable; inner shareable.
-  [[nodiscard]] static constexpr Stage2Attributes ram() { return of(Stage2Memory::kNormal); }
-  // Readable and writable; what a guest executes from a device is its own fault.
-  [[nodiscard]] static constexpr Stage2Attributes device() {
-    return of(Stage2Memory::kDevice).with_execute(false);
-  }
-  [[nodiscard]] static constexpr Stage2Attributes of(Stage2Memory memory) {
-    return Stage2Attributes(static_cast<Entry>(memory) << 2 | kHapRead | kHapWrite | kAccessFlag |
-                            shareability_bits(Shareability::kInner));
+  // `root`: kRootBytes of zeroes, aligned to that, the caller's. `table_limit`: how many table pages this
+  // guest may make the hypervisor spend.
+  Stage2(Environment& environment, PhysAddr root, unsigned table_limit)
+      : environment_(environment), table_(environment, root) {
+    table_.set_table_limit(table_limit);
   }
 
-  [[nodiscard]] constexpr Stage2Memory memory() const {
-    return static_cast<Stage2Memory>((bits_ >> 2) & 0xf);
-  }
-  [[nodiscard]] constexpr Shareability shareability() const {
-    return static_cast<Shareability>((bits_ & kShareabilityMask) >> kShareabilityShift);
-  }
-  [[nodiscard]] constexpr bool readable() const { return (bits_ & kHapRead) != 0; }
-  [[nodiscard]] constexpr bool writable() const { return (bits_ & kHapWrite) != 0; }
-  [[nodiscard]] constexpr bool executable() const { return (bits_ & kExecuteNever) == 0; }
-  // Ours, ignored by the CPU: the frame is counted and copied on the first write.
-  [[nodiscard]] constexpr bool copy_on_write() const { return (bits_ & kCopyOnWrite) != 0; }
-  // Ours: read-only just until the first write, which the dirty log wants to hear of.
-  [[nodiscard]] constexpr bool write_logged() const { return (bits_ & kWriteLogged) != 0; }
+  [[nodiscard]] Table& table() { return table_; }
+  [[nodiscard]] const Table& table() const { return table_; }
+  [[nodiscard]] const DirtyLog& dirty_log() const { return log_; }
 
-  [[nodiscard]] constexpr Stage2Attributes with_read(bool on) const { return with(kHapRead, on); }
-  [[nodiscard]] constexpr Stage2Attributes with_write(bool on) const { return with(kHapWrite, on); }
-  [[nodiscard]] constexpr Stage2Attributes with_execute(bool on) const { return with(kExecuteNever, !on); }
-  [[nodiscard]] constexpr Stage2Attributes with_copy_on_write(bool on) const {
-    return with(kCopyOnWrite, on);
-  }
-  [[nodiscard]] constexpr Stage2Attributes with_write_logged(bool on) const { return with(kWriteLogged, on); }
+  // ---- Population
 
-  [[nodiscard]] constexpr Entry bits() const { return bits_; }
-  [[nodiscard]] static constexpr Stage2Attributes from_bits(Entry bits) { return Stage2Attributes(bits); }
-  friend constexpr bool operator==(Stage2Attributes, Stage2Attributes) = default;
+  // Answers a stage-2 fault at an address in `ram`, translation or permission. kNoMemory: no frame; kLimit:
+  // the budget of tables is used up; kOutOfRange: not in `ram`.
+  [[nodiscard]] Result<FaultAnswer> serve_fault(IpaAddr ipa, Access access, const RamRange& ram);
+  // Populates what is not mapped yet from `from` on, about `budget` leaves; returns the bytes done, from
+  // `from`. What was populated before an error stays.
+  [[nodiscard]] Result<std::uint64_t> populate_some(IpaAddr from, const RamRange& ram, unsigned budget);
+  // The physical address behind `ipa`, for the hypervisor to write to (load an image, complete a device's
+  // request): populated if need be, private, and marked dirty. Good for the rest of its page.
+  [[nodiscard]] Result<PhysAddr> prepare_write(IpaAddr ipa, const RamRange& ram);
+
+  // ---- Teardown
+
+  // Unmaps about `budget` leaves at or after `from` and gives each to visitor(IpaAddr, Mapping), once no TLB
+  // knows it. Returns where to go on, kInputSize at the end. Needs no memory.
+  template <class Visitor>
+  [[nodiscard]] std::uint64_t release_some(std::uint64_t from, unsigned budget, Visitor&& visitor);
+  // For all of what is mapped at or after `from`, about `budget` leaves: cache maintenance by set/way becomes
+  // a clean of these. Returns where to go on.
+  template <class Visitor>
+  [[nodiscard]] std::uint64_t visit_some(std::uint64_t from, unsigned budget, Visitor&& visitor) const;
+
+  // ---- Copy on write
+
+  // Makes the pages of a range read-only until the first write, which copies. The caller has counted the
+  // frames as shared. Fails without a change.
+  [[nodiscard]] Result<> share(IpaAddr first, std::uint64_t size);
+
+  // ---- Dirty log
+
+  // See DirtyLog::start. Then protect_some until all of the range is done; from then on no write goes unseen.
+  [[nodiscard]] Result<> start_log(IpaAddr first, std::uint64_t size, unsigned level,
+                                   std::span<std::uint32_t> words) {
+    return log_.start(first, size, level, words);
+  }
+  // Write-protects what the log covers, from `done` bytes into it, about `budget` leaves; returns the new
+  // `done`.
+  [[nodiscard]] std::uint64_t protect_log_some(std::uint64_t done, unsigned budget);
+  // Copies the bits from word `first_word` on to `out`, clears them, and write-protects anew what was dirty:
+  // when it returns, any later write will be seen, and every earlier one is in memory. Returns the words
+  // copied.
+  std::size_t fetch_log(std::size_t first_word, std::span<std::uint32_t> out);
+  // Stops logging: the words are the caller's again. What is still protected becomes writable when it is
+  // written, or by unprotect_some.
+  void stop_log() { log_.stop(); }
+  [[nodiscard]] Result<std::uint64_t> unprotect_some(IpaAddr first, std::uint64_t size, unsigned budget);
+
+  // ---- Merging
+
+  // Merges back what can be, from `from` on, looking at about `budget` tables. Returns where to go on.
+  [[nodiscard]] std::uint64_t merge_some(std::uint64_t from, unsigned budget);
 
  private:
-  // HAP[2:1] at 7:6 [ARMv7 B3.7].
-  static constexpr Entry kHapRead = Entry{1} << 6;
-  static constexpr Entry kHapWrite = Entry{1} << 7;
-  // Of bits 58..55, which are left to software.
-  static constexpr Entry kCopyOnWrite = Entry{1} << 55;
-  static constexpr Entry kWriteLogged = Entry{1} << 56;
-
-  explicit constexpr Stage2Attributes(Entry bits) : bits_(bits) {}
-  [[nodiscard]] constexpr Stage2Attributes with(Entry bit, bool on) const {
-    return Stage2Attributes(on ? bits_ | bit : bits_ & ~bit);
+  [[nodiscard]] Result<> populate(IpaAddr ipa, Access access, const RamRange& ram);
+  [[nodiscard]] Result<> copy_on_write(IpaAddr ipa, const Mapping& mapping);
+  void log_write(IpaAddr ipa, const Mapping& mapping);
+  void change_leaf(IpaAddr ipa, Stage2Attributes attributes);
+  [[nodiscard]] static Stage2Attributes logged(Stage2Attributes attributes) {
+    return attributes.writable() ? attributes.with_write(false).with_write_logged(true) : attributes;
+  }
+  [[nodiscard]] static Stage2Attributes unlogged(Stage2Attributes attributes) {
+    return attributes.write_logged() ? attributes.with_write(true).with_write_logged(false) : attributes;
   }
 
-  Entry bits_ = 0;
-};
-
-static_assert(Stage2Attributes::ram().bits() == 0x7fc);
-static_assert(Stage2Attributes::device().bits() == 0x0040'0000'0000'07c4);
-
-struct Stage2Geometry {
-  using Input = IpaAddr;
-  using Attributes = Stage2Attributes;
-  static constexpr unsigned kInputBits = kIpaBits;
-  static constexpr unsigned kRootEntries = 1024;
-
-  // Memory type and shareability need a break; permissions alone do not [ARMv7 B3.10.1].
-  [[nodiscard]] static constexpr bool needs_break(Attributes from, Attributes to) {
-    constexpr Entry kType = Entry{0xf} << 2 | kShareabilityMask;
-    return ((from.bits() ^ to.bits()) & kType) != 0;
-  }
+  Environment& environment_;
+  Table table_;
+  DirtyLog log_;
 };
 
 }  // namespace cadastre
+
+#include "mm/stage2_operations.hh"  // IWYU pragma: export

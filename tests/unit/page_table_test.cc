@@ -5,7 +5,7 @@
 #include <string>
 
 #include "mm/hyp_table.hh"
-#include "mm/stage2.hh"
+#include "mm/stage2_format.hh"
 #include "tests/unit/table_environment.hh"
 #include "tests/unit/test.hh"
 

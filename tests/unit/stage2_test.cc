@@ -1,0 +1,350 @@
+#include "mm/stage2.hh"
+
+#include <algorithm>
+#include <map>
+#include <random>
+#include <vector>
+
+#include "tests/unit/table_environment.hh"
+#include "tests/unit/test.hh"
+
+namespace cadastre {
+namespace {
+
+constexpr std::uint64_t kGiB = 1ULL << 30;
+constexpr IpaAddr kRam{0x4000'0000};
+
+// Frames of a zone that hands out pages from below and blocks from above; a shared page has a count.
+class GuestFrames : public LoggingTables {
+ public:
+  Result<PhysAddr> allocate_frame(IpaAddr ipa, unsigned level) {
+    REQUIRE(ipa.is_aligned(level_size(level)));
+    if (level < largest_ || frames_left_ == 0) return std::unexpected(Error::kNoMemory);
+    --frames_left_;
+    PhysAddr& next = level == kLastLevel ? next_page_ : next_block_;
+    next = next.aligned_up(level_size(level));
+    const PhysAddr frame = next;
+    next += level_size(level);
+    REQUIRE(owned_.emplace(frame.value(), level).second);
+    return frame;
+  }
+  void free_frame(PhysAddr frame, unsigned level) {
+    const auto found = owned_.find(frame.value());
+    REQUIRE(found != owned_.end());
+    REQUIRE(found->second == level);
+    owned_.erase(found);
+    ++frames_left_;
+  }
+  Result<PhysAddr> private_copy(IpaAddr ipa, PhysAddr frame) {
+    unsigned& users = shared_[frame.value()];
+    REQUIRE(users > 0);
+    if (users == 1) return frame;
+    const Result<PhysAddr> copy = allocate_frame(ipa, kLastLevel);
+    if (copy) copies_[copy->value()] = frame;
+    return copy;
+  }
+  void drop_shared(PhysAddr frame) {
+    CHECK(invalidations() != 0);
+    --shared_[frame.value()];
+  }
+
+  unsigned largest_ = 1;
+  unsigned frames_left_ = ~0U;
+  std::map<std::uint64_t, unsigned> owned_;   // frame -> level
+  std::map<std::uint64_t, unsigned> shared_;  // frame -> users
+  std::map<std::uint64_t, PhysAddr> copies_;  // frame -> what it is a copy of
+
+ private:
+  PhysAddr next_page_{0x8000'0000};
+  PhysAddr next_block_{0x1'0000'0000};
+};
+
+struct Fixture {
+  GuestFrames environment;
+  Stage2<GuestFrames> stage2{environment, LoggingTables::kRoot, 1000};
+  RamRange ram{kRam, kGiB, kLastLevel};
+
+  FaultAnswer fault(std::uint64_t offset, Access access) {
+    const auto answer = stage2.serve_fault(kRam + offset, access, ram);
+    REQUIRE(answer);
+    return *answer;
+  }
+  auto at(std::uint64_t offset) {
+    return stage2.table().query(kRam + offset).value_or(Stage2<GuestFrames>::Mapping{});
+  }
+};
+
+TEST_CASE("a fault on a fresh page maps one zeroed frame of the zone, and no TLB is touched") {
+  Fixture f;
+  CHECK(f.fault(0x1234, Access::kRead) == FaultAnswer::kRetry);
+  CHECK(f.at(0x1234).level == 3);
+  CHECK(f.at(0x1234).attributes == Stage2Attributes::ram());
+  CHECK(f.environment.owned_.size() == 1);
+  CHECK(f.environment.invalidations() == 0);
+  // The other CPU that faulted on it too just retries.
+  CHECK(f.fault(0x1ffc, Access::kWrite) == FaultAnswer::kRetry);
+  CHECK(f.environment.owned_.size() == 1);
+}
+
+TEST_CASE("a fault outside of the guest's RAM is not served") {
+  Fixture f;
+  CHECK(f.stage2.serve_fault(kRam - 1, Access::kRead, f.ram).error() == Error::kOutOfRange);
+  CHECK(f.stage2.serve_fault(kRam + kGiB, Access::kRead, f.ram).error() == Error::kOutOfRange);
+  CHECK(f.environment.owned_.empty());
+}
+
+TEST_CASE("a fault is served with the largest block that policy, range and zone allow") {
+  Fixture f;
+  f.ram.largest_level = 1;
+  f.ram.size = kGiB + 3 * kPageSize;
+  f.fault(5, Access::kRead);
+  CHECK(f.at(0).level == 1);
+  f.fault(kGiB, Access::kRead);
+  CHECK(f.at(kGiB).level == 3);
+  Fixture g;
+  g.ram.largest_level = 1;
+  g.environment.largest_ = 2;
+  g.fault(5 * kBlockSize + 7, Access::kWrite);
+  CHECK(g.at(5 * kBlockSize).level == 2);
+  g.environment.largest_ = 3;
+  g.fault(6 * kBlockSize, Access::kWrite);
+  CHECK(g.at(6 * kBlockSize).level == 3);
+  g.environment.largest_ = 2;
+  g.fault(6 * kBlockSize + kPageSize, Access::kWrite);  // a page is there already
+  CHECK(g.at(6 * kBlockSize + kPageSize).level == 3);
+}
+
+TEST_CASE("without a frame or a table the fault fails, and nothing has changed") {
+  Fixture f;
+  f.environment.frames_left_ = 0;
+  CHECK(f.stage2.serve_fault(kRam, Access::kRead, f.ram).error() == Error::kNoMemory);
+  f.environment.frames_left_ = 5;
+  f.stage2.table().set_table_limit(1);
+  CHECK(f.stage2.serve_fault(kRam, Access::kRead, f.ram).error() == Error::kLimit);
+  CHECK(f.environment.owned_.empty());
+  CHECK(f.environment.allocated() == 0);
+}
+
+TEST_CASE("eager population in steps fills all of RAM, around what is there") {
+  Fixture f;
+  f.ram.size = 3 * kBlockSize + 5 * kPageSize;
+  f.fault(kBlockSize + 0x5000, Access::kWrite);
+  const PhysAddr kept = f.at(kBlockSize + 0x5000).address;
+  f.ram.largest_level = 2;
+  std::uint64_t done = 0;
+  while (done < f.ram.size) {
+    const auto step = f.stage2.populate_some(kRam + done, f.ram, 100);
+    REQUIRE(step);
+    REQUIRE(*step > 0);
+    done += *step;
+  }
+  CHECK(done == f.ram.size);
+  CHECK(f.environment.owned_.size() == 2 + 512 + 5);
+  CHECK(f.at(kBlockSize + 0x5000).address == kept);
+  f.environment.frames_left_ = 0;
+  f.ram.size += kPageSize;
+  CHECK(f.stage2.populate_some(kRam + done, f.ram, 100).error() == Error::kNoMemory);
+}
+
+TEST_CASE("teardown hands over every frame once, in bounded steps, and frees all tables") {
+  Fixture f;
+  f.ram.largest_level = 2;
+  for (unsigned i = 0; i < 700; ++i) {
+    f.environment.largest_ = i % 50 == 0 ? 2 : 3;
+    f.fault(i * 97 * kPageSize, Access::kWrite);
+  }
+  REQUIRE(
+      f.stage2.table().map(IpaAddr(0x800'0000), PhysAddr(0x800'0000), 0x2000, Stage2Attributes::device()));
+  std::uint64_t from = 0;
+  unsigned devices = 0;
+  unsigned steps = 0;
+  while (from < Stage2<GuestFrames>::kInputSize) {
+    unsigned leaves = 0;
+    from = f.stage2.release_some(from, 64, [&](IpaAddr, const auto& mapping) {
+      ++leaves;
+      if (mapping.attributes.memory() == Stage2Memory::kDevice) {
+        ++devices;
+      } else {
+        f.environment.free_frame(mapping.address, mapping.level);
+      }
+    });
+    CHECK(leaves <= 64 + 511);
+    ++steps;
+  }
+  CHECK(steps > 2);
+  CHECK(devices == 2);
+  CHECK(f.environment.owned_.empty());
+  CHECK(f.environment.allocated() == 0);
+}
+
+TEST_CASE("a guest may not write what is read-only, nor execute what is execute-never") {
+  Fixture f;
+  f.fault(0, Access::kRead);
+  REQUIRE(f.stage2.table().protect(kRam, kPageSize,
+                                   [](const auto& m) { return m.attributes.with_write(false); }));
+  CHECK(f.fault(0, Access::kWrite) == FaultAnswer::kDenied);
+  CHECK(f.fault(0, Access::kExecute) == FaultAnswer::kRetry);
+  REQUIRE(f.stage2.table().protect(kRam, kPageSize,
+                                   [](const auto& m) { return m.attributes.with_execute(false); }));
+  CHECK(f.fault(0, Access::kExecute) == FaultAnswer::kDenied);
+  CHECK(f.fault(0, Access::kRead) == FaultAnswer::kRetry);
+}
+
+TEST_CASE("a shared page is copied by the first write, and becomes private when its last user writes") {
+  Fixture f;
+  f.ram.largest_level = 2;
+  f.fault(0, Access::kWrite);
+  const PhysAddr block = f.at(0).address;
+  REQUIRE(f.stage2.share(kRam + kPageSize, 2 * kPageSize));
+  f.environment.shared_[(block + kPageSize).value()] = 2;
+  f.environment.shared_[(block + 2 * kPageSize).value()] = 1;
+  CHECK(f.fault(kPageSize, Access::kRead) == FaultAnswer::kRetry);
+  CHECK(f.at(kPageSize).address == block + kPageSize);
+  f.environment.start_log();
+  CHECK(f.fault(kPageSize + 8, Access::kWrite) == FaultAnswer::kRetry);
+  CHECK(f.environment.story() == "S0 C D I D S C D");
+  CHECK(f.environment.copies_.at(f.at(kPageSize).address.value()) == block + kPageSize);
+  CHECK(f.at(kPageSize).attributes == Stage2Attributes::ram());
+  CHECK(f.environment.shared_[(block + kPageSize).value()] == 1);
+  CHECK(f.fault(2 * kPageSize, Access::kWrite) == FaultAnswer::kRetry);
+  CHECK(f.at(2 * kPageSize).address == block + 2 * kPageSize);
+  CHECK(f.at(2 * kPageSize).attributes == Stage2Attributes::ram());
+}
+
+TEST_CASE("copy on write without memory changes nothing, and works once there is some") {
+  Fixture f;
+  f.ram.largest_level = 2;
+  f.fault(0, Access::kWrite);
+  REQUIRE(f.stage2.share(kRam, kBlockSize));
+  const PhysAddr block = f.at(0).address;
+  for (unsigned i = 0; i < 512; ++i) f.environment.shared_[(block + i * kPageSize).value()] = 2;
+  f.environment.fail_after(0);
+  CHECK(f.stage2.serve_fault(kRam, Access::kWrite, f.ram).error() == Error::kNoMemory);
+  f.environment.never_fail();
+  f.environment.frames_left_ = 0;
+  CHECK(f.stage2.serve_fault(kRam, Access::kWrite, f.ram).error() == Error::kNoMemory);
+  CHECK(f.at(0).address == block);
+  CHECK_FALSE(f.at(0).attributes.writable());
+  f.environment.frames_left_ = 1;
+  CHECK(f.fault(0, Access::kWrite) == FaultAnswer::kRetry);
+  CHECK(f.at(0).address != block);
+  CHECK(f.at(kPageSize).address == block + kPageSize);
+}
+
+TEST_CASE("what the hypervisor writes is populated, private and marked dirty") {
+  Fixture f;
+  std::vector<std::uint32_t> words(DirtyLog::words_for(kGiB, 3));
+  REQUIRE(f.stage2.start_log(kRam, kGiB, 3, words));
+  const auto target = f.stage2.prepare_write(kRam + 0x5010, f.ram);
+  REQUIRE(target);
+  CHECK(*target == f.at(0x5010).address);
+  CHECK(f.stage2.dirty_log().is_dirty(kRam + 0x5000));
+  CHECK_FALSE(f.stage2.dirty_log().is_dirty(kRam + 0x6000));
+  CHECK(f.stage2.prepare_write(kRam - 1, f.ram).error() == Error::kOutOfRange);
+}
+
+TEST_CASE("the dirty log says which pages were written since it was last asked, at either granularity") {
+  for (const unsigned granularity : {2U, 3U}) {
+    std::mt19937_64 random(test_seed());
+    Fixture f;
+    f.ram.largest_level = 2;
+    f.ram.size = 24 * kBlockSize;
+    REQUIRE(f.stage2.populate_some(kRam, f.ram, 6));
+    const std::uint64_t size = 20 * kBlockSize;  // the rest is not logged
+    std::vector<std::uint32_t> words(DirtyLog::words_for(size, granularity));
+    std::vector<std::uint32_t> out(words.size());
+    REQUIRE(f.stage2.start_log(kRam, size, granularity, words));
+    for (std::uint64_t done = 0; done < size;) done = f.stage2.protect_log_some(done, 100);
+    const std::uint64_t granule = level_size(granularity);
+    for (unsigned round = 0; round < 8; ++round) {
+      std::vector<bool> expected(size / granule);
+      for (unsigned i = 0; i < 200; ++i) {
+        const std::uint64_t offset = random() % f.ram.size & ~7ULL;
+        const bool write = random() % 2 == 0;
+        const auto mapping = f.stage2.table().query(kRam + offset);
+        // As the CPU would: no fault if there is a right.
+        if (!mapping || (write && !mapping->attributes.writable())) {
+          CHECK(f.fault(offset, write ? Access::kWrite : Access::kRead) == FaultAnswer::kRetry);
+        }
+        if (write) CHECK(f.at(offset).attributes.writable());
+        if (write && offset < size) expected[offset / granule] = true;
+      }
+      const unsigned flushes = f.environment.invalidations();
+      std::size_t copied = 0;
+      while (copied < out.size()) {
+        const std::size_t step = f.stage2.fetch_log(
+            copied, std::span(out).subspan(copied, std::min<std::size_t>(100, out.size() - copied)));
+        REQUIRE(step > 0);
+        copied += step;
+      }
+      CHECK(f.environment.invalidations() - flushes <= out.size() / 100 + 1);
+      for (std::size_t i = 0; i < expected.size(); ++i) CHECK((out[i / 32] >> i % 32 & 1) == expected[i]);
+    }
+    f.stage2.stop_log();
+    for (std::uint64_t done = 0; done < f.ram.size;) {
+      const auto step = f.stage2.unprotect_some(kRam + done, f.ram.size - done, 500);
+      REQUIRE(step);
+      done += *step;
+    }
+    f.stage2.table().visit(kRam, f.ram.size,
+                           [](IpaAddr, const auto& m) { CHECK(m.attributes == Stage2Attributes::ram()); });
+  }
+}
+
+TEST_CASE("without a table for the split, a write to a logged block makes all of it dirty") {
+  Fixture f;
+  f.ram.largest_level = 2;
+  f.fault(0, Access::kWrite);
+  std::vector<std::uint32_t> words(DirtyLog::words_for(2 * kBlockSize, 3));
+  REQUIRE(f.stage2.start_log(kRam, 2 * kBlockSize, 3, words));
+  CHECK(f.stage2.protect_log_some(0, 10) == 2 * kBlockSize);
+  f.environment.fail_after(0);
+  CHECK(f.fault(kPageSize, Access::kWrite) == FaultAnswer::kRetry);
+  CHECK(f.at(0).level == 2);
+  CHECK(f.at(0).attributes.writable());
+  std::vector<std::uint32_t> out(words.size());
+  CHECK(f.stage2.fetch_log(0, out) == 32);
+  for (unsigned i = 0; i < 32; ++i) CHECK(out[i] == (i < 16 ? ~0U : 0U));
+  CHECK_FALSE(f.at(0).attributes.writable());
+}
+
+TEST_CASE("a log is refused what it cannot do") {
+  Fixture f;
+  std::vector<std::uint32_t> words(1);
+  CHECK(f.stage2.start_log(kRam, kBlockSize, 1, words).error() == Error::kInvalid);
+  CHECK(f.stage2.start_log(kRam, 0, 3, words).error() == Error::kInvalid);
+  CHECK(f.stage2.start_log(kRam + kPageSize, kBlockSize, 2, words).error() == Error::kInvalid);
+  CHECK(f.stage2.start_log(kRam, kBlockSize, 3, words).error() == Error::kLimit);
+  REQUIRE(f.stage2.start_log(kRam, kBlockSize, 2, words));
+  CHECK(f.stage2.start_log(kRam, kBlockSize, 2, words).error() == Error::kBusy);
+}
+
+TEST_CASE("merging in the background makes blocks of what was split, up to 1 GiB") {
+  Fixture f;
+  f.ram.largest_level = 1;
+  f.fault(0, Access::kRead);
+  REQUIRE(f.stage2.table().split(kRam + 3 * kBlockSize));
+  REQUIRE(f.stage2.table().split(kRam + kGiB - 1));
+  CHECK(f.stage2.table().tables() == 3);
+  unsigned steps = 0;
+  for (std::uint64_t at = 0; at < Stage2<GuestFrames>::kInputSize; ++steps) at = f.stage2.merge_some(at, 10);
+  CHECK(steps >= 51);
+  CHECK(f.at(0).level == 1);
+  CHECK(f.stage2.table().tables() == 0);
+}
+
+TEST_CASE("visiting in steps sees every leaf once") {
+  Fixture f;
+  for (unsigned i = 0; i < 100; ++i) f.fault(i * 13 * kPageSize, Access::kRead);
+  unsigned seen = 0;
+  for (std::uint64_t at = 0; at < Stage2<GuestFrames>::kInputSize;) {
+    at = f.stage2.visit_some(at, 7, [&](IpaAddr, const auto& m) {
+      CHECK(f.environment.owned_.contains(m.address.value()));
+      ++seen;
+    });
+  }
+  CHECK(seen == 100);
+}
+
+}  // namespace
+}  // namespace cadastre

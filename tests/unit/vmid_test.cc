@@ -1,0 +1,116 @@
+#include "mm/vmid.hh"
+
+#include <array>
+#include <deque>
+#include <map>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "tests/unit/test.hh"
+
+namespace cadastre {
+namespace {
+
+TEST_CASE("a guest gets a number other than 0 and keeps it from entry to entry") {
+  VmidAllocator allocator;
+  Vmid a;
+  Vmid b;
+  CHECK(a.number() == 0);
+  const unsigned first = allocator.activate(0, a).number;
+  CHECK(first != 0);
+  CHECK(first == a.number());
+  CHECK(allocator.activate(0, b).number != first);
+  CHECK(allocator.activate(1, a).number == first);
+  CHECK(allocator.activate(0, a).number == first);
+}
+
+TEST_CASE("255 guests fit without a flush; one more begins a generation, and each CPU flushes once") {
+  VmidAllocator allocator;
+  std::deque<Vmid> guests(VmidAllocator::kNumbers);
+  for (unsigned i = 0; i < 255; ++i) {
+    const auto activation = allocator.activate(i % 2, guests[i]);
+    CHECK(activation.number == i + 1);
+    CHECK_FALSE(activation.flush);
+  }
+  CHECK(allocator.activate(0, guests[255]).flush);
+  CHECK_FALSE(allocator.activate(0, guests[255]).flush);
+  CHECK(allocator.activate(1, guests[255]).flush);
+  CHECK_FALSE(allocator.activate(1, guests[254]).flush);
+}
+
+TEST_CASE("a guest that runs while a generation begins keeps its number, on every CPU") {
+  VmidAllocator allocator;
+  std::deque<Vmid> guests(2 * VmidAllocator::kNumbers);
+  Vmid runs;
+  const unsigned number = allocator.activate(3, runs).number;
+  CHECK(allocator.activate(2, runs).number == number);
+  for (Vmid& guest : guests) {
+    CHECK(allocator.activate(0, guest).number != number);
+  }
+  CHECK(allocator.activate(2, runs).number == number);
+  CHECK(allocator.activate(3, runs).number == number);
+}
+
+// A TLB for each CPU that remembers which guest it saw under a number until it is flushed.
+struct Tlbs {
+  std::array<std::map<unsigned, std::size_t>, kMaxCpus> seen;
+  // What a CPU runs now, by guest: nobody else may have the number meanwhile.
+  std::array<std::pair<unsigned, std::size_t>, kMaxCpus> running{};
+};
+
+TEST_CASE("no TLB ever meets one number with two guests, whatever the order of entries") {
+  std::mt19937_64 random(test_seed());
+  for (const std::size_t guest_count : {3U, 250U, 260U, 700U}) {
+    VmidAllocator allocator;
+    std::deque<Vmid> guests(guest_count);
+    Tlbs tlbs;
+    const unsigned cpus = 1 + random() % kMaxCpus;
+    for (unsigned i = 0; i < 20000; ++i) {
+      const unsigned cpu = random() % cpus;
+      const std::size_t guest =
+          random() % 3 == 0 ? random() % std::min<std::size_t>(guest_count, 5) : random() % guest_count;
+      tlbs.running[cpu] = {};
+      const auto [number, flush] = allocator.activate(cpu, guests[guest]);
+      if (flush) tlbs.seen[cpu].clear();
+      const auto [known, fresh] = tlbs.seen[cpu].emplace(number, guest);
+      REQUIRE(known->second == guest);
+      for (const auto& [other_number, other] : tlbs.running) {
+        if (other_number != 0) REQUIRE((other_number == number) == (other == guest));
+      }
+      tlbs.running[cpu] = {number, guest};
+    }
+  }
+}
+
+TEST_CASE("CPUs that enter guests at the same time never share a number") {
+  constexpr unsigned kCpus = 4;
+  constexpr std::size_t kGuests = 600;
+  VmidAllocator allocator;
+  std::vector<Vmid> guests(kGuests);
+  // Guest + 1 that holds a number on some CPU, and on how many: bits 31..8 and 7..0.
+  std::array<std::atomic<std::uint32_t>, VmidAllocator::kNumbers> holders{};
+  std::atomic<unsigned> wrong = 0;
+  std::vector<std::thread> threads;
+  const std::uint64_t seed = test_seed();
+  for (unsigned cpu = 0; cpu < kCpus; ++cpu) {
+    threads.emplace_back([&, cpu] {
+      std::mt19937_64 random(seed + cpu);
+      unsigned held = 0;
+      for (unsigned i = 0; i < 20000; ++i) {
+        // A CPU owns guests of its own, so a number that two CPUs hold is one too many.
+        const std::size_t guest = random() % (kGuests / kCpus) * kCpus + cpu;
+        if (held != 0) holders[held].store(0);
+        held = allocator.activate(cpu, guests[guest]).number;
+        if (holders[held].exchange(static_cast<std::uint32_t>(guest) + 1) != 0) ++wrong;
+      }
+      if (held != 0) holders[held].store(0);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(wrong == 0);
+}
+
+}  // namespace
+}  // namespace cadastre
