@@ -93,6 +93,7 @@ TEST_CASE("CPUs that enter guests at the same time never share a number") {
   std::array<std::atomic<std::uint32_t>, VmidAllocator::kNumbers> holders{};
   std::atomic<unsigned> wrong = 0;
   std::vector<std::thread> threads;
+  threads.reserve(kCpus);
   const std::uint64_t seed = test_seed();
   for (unsigned cpu = 0; cpu < kCpus; ++cpu) {
     threads.emplace_back([&, cpu] {
