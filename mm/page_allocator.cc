@@ -1,0 +1,367 @@
+#include "mm/page_allocator.hh"
+
+#include <algorithm>
+#include <bit>
+
+namespace cadastre {
+namespace {
+
+constexpr unsigned kReclaimRounds = 16;
+
+constexpr bool is_buddy(FrameState state) {
+  return state == FrameState::kFree || state == FrameState::kCmaIdle;
+}
+
+// The largest order that a block starting at `first` and ending before `past` can have.
+unsigned largest_order(FrameIndex first, FrameIndex past) {
+  const auto alignment = static_cast<unsigned>(std::countr_zero(first | kFramesPerSection));
+  return std::min(alignment, static_cast<unsigned>(std::bit_width(past - first)) - 1);
+}
+
+}  // namespace
+
+// ---- Boot ----
+
+void PageAllocatorBase::init_zones(const Memblock& memblock, Pfn high_memory, const PageAllocatorConfig& config) {
+  distances_ = config.distances;
+  log_ = config.log;
+  for (unsigned id = 0; id < kMaxZones; ++id) {
+    zones_[id].init(frames_, static_cast<NodeId>(id / kZoneKinds), static_cast<ZoneKind>(id % kZoneKinds));
+  }
+  // Rounded down to sections, a zone's promise still holds for all of it.
+  const std::uint32_t dma_limit = std::min(frame_of(config.dma_limit), high_memory).value();
+  const std::uint32_t normal = dma_limit & ~(kFramesPerSection - 1);
+  const std::uint32_t highmem = high_memory.value() & ~(kFramesPerSection - 1);
+  for (Section& section : frames_.sections()) {
+    ZoneKind kind = ZoneKind::kDma;
+    if (section.first_pfn >= normal) kind = ZoneKind::kNormal;
+    if (section.first_pfn >= highmem) kind = ZoneKind::kHighmem;
+    section.zone = static_cast<std::uint8_t>(section.nid * kZoneKinds + static_cast<unsigned>(kind));
+  }
+  for (const MemblockRegion& region : memblock.memory().all()) {
+    Pfn page = frame_of(region.base.aligned_up(kPageSize));
+    const Pfn past = frame_of(region.end());
+    while (page < past) {
+      const Pfn next = std::min(past, page.aligned_down(kFramesPerSection) + kFramesPerSection);
+      zone_of(frames_.index_of(page)).add_present(page, next);
+      page = next;
+    }
+  }
+}
+
+void PageAllocatorBase::release(const Memblock& memblock) {
+  memblock.for_each_free_range(kNoNode, MemblockFlags::kNone, [&](PhysAddr start, PhysAddr end, NodeId) {
+    const Pfn first = frame_of(start.aligned_up(kPageSize));
+    const Pfn past = frame_of(end);
+    if (first < past) release_range(frames_.index_of(first), frames_.index_of(past - 1) + 1);
+  });
+  update_after_adoption();
+}
+
+void PageAllocatorBase::release_range(FrameIndex first, FrameIndex past) {
+  while (first < past) {
+    const unsigned order = largest_order(first, past);
+    Zone& zone = zone_of(first);
+    const SpinlockGuard guard(zone.lock);
+    zone.buddy.free(first, order);
+    zone.add_managed(1U << order);
+    first += 1U << order;
+  }
+}
+
+void PageAllocatorBase::adopt(Pfn first, Pfn past) {
+  const auto range = contiguous(first, past);
+  if (!range) return report("cannot adopt", first);
+  release_range(*range, *range + (past - first));
+  update_after_adoption();
+}
+
+Result<> PageAllocatorBase::adopt_cma(Pfn first, Pfn past) {
+  const auto range = contiguous(first, past);
+  if (!range) return std::unexpected(range.error());
+  const FrameIndex end = *range + (past - first);
+  if (*range % kPagesPerBlock != 0 || end % kPagesPerBlock != 0) return std::unexpected(Error::kInvalid);
+  for (FrameIndex i = *range; i < end; ++i) {
+    if (frames_[frames_.head_of(i)].packed() != 0) return std::unexpected(Error::kInvalid);
+  }
+  for (FrameIndex i = *range; i < end; i += kPagesPerBlock) {
+    Zone& zone = zone_of(i);
+    const SpinlockGuard guard(zone.lock);
+    frames_.set_pageblock(i, MigrateType::kCma);
+  }
+  release_range(*range, end);
+  update_after_adoption();
+  return {};
+}
+
+void PageAllocatorBase::update_after_adoption() {
+  set_watermarks(zones_);
+  build_zonelists();
+  set_list_sizes();
+}
+
+void PageAllocatorBase::build_zonelists() {
+  for (unsigned node = 0; node < kMaxNodes; ++node) {
+    // Nearest first; the node itself is nearest of all.
+    std::array<std::uint8_t, kMaxNodes> order{};
+    for (unsigned i = 0; i < kMaxNodes; ++i) order[i] = static_cast<std::uint8_t>(i);
+    std::ranges::sort(
+        order, {}, [&](std::uint8_t to) { return (to == node ? 0U : distances_.between[node][to]) * kMaxNodes + to; });
+    for (unsigned highest = 0; highest < kZoneKinds; ++highest) {
+      Zonelist list;
+      for (const std::uint8_t nid : order) {
+        for (unsigned kind = highest + 1; kind-- > 0;) {
+          const unsigned id = nid * kZoneKinds + kind;
+          if (zones_[id].managed() != 0) list.zones[list.count++] = static_cast<std::uint8_t>(id);
+        }
+      }
+      zonelists_[node][highest] = list;
+    }
+  }
+  for (unsigned cpu = 0; cpu < kMaxCpus; ++cpu) set_cpu_node(cpu, per_cpu_[cpu].nid);
+}
+
+void PageAllocatorBase::set_cpu_node(unsigned cpu, NodeId nid) {
+  CHECK(nid < kMaxNodes);
+  PerCpu& mine = per_cpu_[cpu];
+  mine.nid = nid;
+  for (unsigned kind = 0; kind < kZoneKinds; ++kind) mine.first_zone[kind] = zonelists_[nid][kind].zones[0];
+}
+
+// A thousandth of the zone, at most 32 pages at once: enough to pay for the lock, too little to miss.
+void PageAllocatorBase::set_list_sizes() {
+  const bool off = poison_ || !history_.empty() || fault_ != nullptr;
+  for (PerCpu& mine : per_cpu_) {
+    for (unsigned id = 0; id < kMaxZones; ++id) {
+      const std::uint32_t batch = std::clamp<std::uint32_t>(zones_[id].managed() / 1024, 1, 32);
+      mine.zones[id].batch = static_cast<std::uint16_t>(off ? 0 : batch);
+      mine.zones[id].high = static_cast<std::uint16_t>(off ? 0 : 6 * batch);
+    }
+  }
+}
+
+// ---- Alloc ----
+
+Result<Pfn> PageAllocatorBase::alloc_slow(unsigned cpu, unsigned order, AllocFlags flags, const void* caller) {
+  if (order > kMaxOrder) return std::unexpected(Error::kInvalid);
+  if (fault_ != nullptr && fault_->should_fail()) return std::unexpected(Error::kNoMemory);
+  FrameIndex block = alloc_from_zones(cpu, order, flags, Mark::kLow);
+  if (block == kNoFrame) [[unlikely]]
+    block = reclaim_and_alloc(cpu, order, flags);
+  if (block == kNoFrame) [[unlikely]] {
+    if (log_ != nullptr && !flags.has(kNoWarn)) {
+      log_->print("pages: no block of order {} for {} on cpu {}", order, to_string(migrate_type(flags)), cpu);
+    }
+    return std::unexpected(Error::kNoMemory);
+  }
+  hand_out(block, order, caller);
+  return frames_.pfn_of(block);
+}
+
+void PageAllocatorBase::hand_out(FrameIndex block, unsigned order, const void* caller) {
+  const bool lent = frames_.pageblock_type(block) == MigrateType::kCma;
+  Frame& frame = frames_[block];
+  frame.set_value(0);
+  frame.set_word({.state = lent ? FrameState::kCmaLent : FrameState::kHyp, .order = order, .references = 1});
+  if (poison_ && !is_filled(frames_.pfn_of(block), 1U << order, kPoison)) {
+    report("written to while it was free", frames_.pfn_of(block));
+  }
+  if (!history_.empty()) history_[block].allocated_by = caller;
+}
+
+FrameIndex PageAllocatorBase::alloc_from_zones(unsigned cpu, unsigned order, AllocFlags flags, Mark mark) {
+  PerCpu& mine = per_cpu_[cpu];
+  const ZoneKind highest = highest_zone(flags);
+  const MigrateType type = migrate_type(flags);
+  for (const std::uint8_t id : zonelists_[mine.nid][static_cast<unsigned>(highest)].all()) {
+    Zone& zone = zones_[id];
+    if (flags.has(kThisNode) && zone.nid() != mine.nid) break;
+    const Watermarks& marks = zone.watermarks();
+    if (!zone.is_above(mark == Mark::kLow ? marks.low : marks.min, order, highest, flags)) continue;
+    PageLists& pages = mine.zones[id];
+    const SpinlockGuard guard(zone.lock);
+    const FrameIndex block = order == 0 && pages.batch != 0 ? refill(pages, zone, type, flags)
+                                                            : zone.buddy.alloc(order, type, flags.has(kMovable));
+    if (block != kNoFrame) return block;
+  }
+  return kNoFrame;
+}
+
+// One page for the caller and the rest of a batch for the list, the smallest blocks first.
+FrameIndex PageAllocatorBase::refill(PageLists& pages, Zone& zone, MigrateType type, AllocFlags flags) {
+  FrameList& list = pages.lists[static_cast<unsigned>(type)];
+  if (!list.empty()) {  // not the first of the zonelist, so nobody looked
+    --pages.count;
+    return list.pop_front(frames_);
+  }
+  const bool may_borrow = flags.has(kMovable);
+  Buddy& buddy = zone.buddy;
+  // CMA pages do not go on lists: their area wants to find them.
+  if (may_borrow && buddy.free_cma_frames() > buddy.free_frames() / 2) return buddy.alloc(0, type, true);
+  std::uint32_t left = pages.batch;
+  while (left != 0) {
+    const auto order = static_cast<unsigned>(std::bit_width(left)) - 1;
+    const Buddy::Block block = buddy.take_up_to(order, type);
+    if (block.first == kNoFrame) break;
+    const std::uint32_t size = 1U << block.order;
+    for (FrameIndex i = block.first; i < block.first + size; ++i) {
+      frames_[i].set_packed(kCachedPage);
+      list.push_back(frames_, i);
+    }
+    pages.count += size;
+    left -= size;
+  }
+  if (list.empty()) return buddy.alloc(0, type, may_borrow);
+  --pages.count;
+  return list.pop_front(frames_);
+}
+
+std::uint32_t PageAllocatorBase::deficit(unsigned cpu, AllocFlags flags) const {
+  std::uint32_t pages = 0;
+  for (const std::uint8_t id : zonelists_[per_cpu_[cpu].nid][static_cast<unsigned>(highest_zone(flags))].all()) {
+    const std::uint32_t free = zones_[id].free_frames();
+    const std::uint32_t high = zones_[id].watermarks().high;
+    if (free < high) pages += high - free;
+  }
+  return pages;
+}
+
+FrameIndex PageAllocatorBase::reclaim_and_alloc(unsigned cpu, unsigned order, AllocFlags flags) {
+  // Pages on this CPU's lists may be what a larger block lacks.
+  drain(cpu);
+  if (!flags.has(kAtomic)) shrinkers_.shrink(deficit(cpu, flags));
+  FrameIndex block = alloc_from_zones(cpu, order, flags, Mark::kMin);
+  if (flags.has(kAtomic | kNoRetry)) return block;
+  for (unsigned round = 0; block == kNoFrame && round < kReclaimRounds; ++round) {
+    if (shrinkers_.shrink(std::max(deficit(cpu, flags), 1U << order)) == 0) break;
+    drain(cpu);
+    block = alloc_from_zones(cpu, order, flags, Mark::kMin);
+  }
+  return block;
+}
+
+void PageAllocatorBase::balance(unsigned cpu) {
+  for (unsigned round = 0; round < kReclaimRounds; ++round) {
+    const std::uint32_t pages = deficit(cpu, kHighmem);
+    if (pages == 0 || shrinkers_.shrink(pages) == 0) return;
+    drain(cpu);
+  }
+}
+
+// ---- Free ----
+
+Result<> PageAllocatorBase::free_slow(unsigned cpu, Pfn block, unsigned order, const void* caller) {
+  const FrameIndex index = frames_.index_of(block);
+  const auto refuse = [&](std::string_view what) -> Result<> {
+    report(what, block);
+    return std::unexpected(Error::kCorrupt);
+  };
+  if (index == kNoFrame) return refuse("free of what is no RAM");
+  const FrameWord word = frames_[index].word();
+  if (is_free(word.state)) return refuse("free of a free block");
+  if (!is_allocated(word.state)) return refuse("free of what was never allocated");
+  if (word.order != order) return refuse("free with the wrong order");
+  if (word.references > 1) return refuse("free of a shared block");
+  if (word.state == FrameState::kDmaPinned) return refuse("free of a pinned block");
+  if (is_guest(word.state)) fill(block, 1U << order, std::byte{0});  // nobody else sees what a guest wrote
+  if (poison_) fill(block, 1U << order, kPoison);
+  if (!history_.empty()) history_[index].freed_by = caller;
+  give_back(cpu, index, order);
+  return {};
+}
+
+void PageAllocatorBase::give_back(unsigned cpu, FrameIndex block, unsigned order) {
+  PageLists& pages = per_cpu_[cpu].zones[frames_.section_of(block).zone];
+  Zone& zone = zone_of(block);
+  const std::uint8_t pageblock = frames_.pageblock(block);
+  if (order == 0 && pageblock < kListedTypes && pages.high != 0) {
+    const auto type = static_cast<MigrateType>(pageblock);
+    if (pages.count >= pages.high) {
+      for (unsigned other = 0; other < kListedTypes && pages.count >= pages.high; ++other) {
+        drain_list(pages, zone, static_cast<MigrateType>((pageblock + other) % kListedTypes), pages.batch);
+      }
+    }
+    frames_[block].set_packed(kCachedPage);
+    pages.lists[static_cast<unsigned>(type)].push_front(frames_, block);
+    ++pages.count;
+    return;
+  }
+  const SpinlockGuard guard(zone.lock);
+  zone.buddy.free(block, order);
+}
+
+// The pages that were longest on the list go.
+void PageAllocatorBase::drain_list(PageLists& pages, Zone& zone, MigrateType type, std::uint32_t count) {
+  FrameList& list = pages.lists[static_cast<unsigned>(type)];
+  if (list.empty()) return;
+  const SpinlockGuard guard(zone.lock);
+  for (; count != 0 && !list.empty(); --count) {
+    zone.buddy.free(list.pop_back(frames_), 0);
+    --pages.count;
+  }
+}
+
+void PageAllocatorBase::drain(unsigned cpu) {
+  for (unsigned id = 0; id < kMaxZones; ++id) {
+    PageLists& pages = per_cpu_[cpu].zones[id];
+    if (pages.count == 0) continue;
+    for (unsigned type = 0; type < kListedTypes; ++type) {
+      drain_list(pages, zones_[id], static_cast<MigrateType>(type), pages.count);
+    }
+  }
+}
+
+// ---- Debugging ----
+
+void PageAllocatorBase::set_poison(bool poison) {
+  for (unsigned cpu = 0; cpu < kMaxCpus; ++cpu) drain(cpu);
+  if (poison && !poison_) {
+    for (FrameIndex i = 0; i < frames_.count();) {
+      const FrameWord word = frames_[i].word();
+      const std::uint32_t size = word.state == FrameState::kReserved ? 1 : 1U << word.order;
+      if (is_buddy(word.state)) fill(frames_.pfn_of(i), size, kPoison);
+      i += size;
+    }
+  }
+  poison_ = poison;
+  set_list_sizes();
+}
+
+void PageAllocatorBase::set_history(std::span<FrameHistory> one_per_frame) {
+  CHECK(one_per_frame.empty() || one_per_frame.size() >= frames_.count());
+  for (unsigned cpu = 0; cpu < kMaxCpus; ++cpu) drain(cpu);
+  history_ = one_per_frame;
+  set_list_sizes();
+}
+
+void PageAllocatorBase::set_fault_injector(FaultInjector* fault) {
+  for (unsigned cpu = 0; cpu < kMaxCpus; ++cpu) drain(cpu);
+  fault_ = fault;
+  set_list_sizes();
+}
+
+void PageAllocatorBase::report(std::string_view what, Pfn pfn) {
+  bad_frames_.fetch_add(1, std::memory_order_relaxed);
+  if (log_ == nullptr) return;
+  const FrameIndex index = frames_.index_of(pfn);
+  if (index == kNoFrame) return log_->print("pages: {}: frame {}", what, pfn);
+  const Frame& frame = frames_[index];
+  const FrameWord word = frame.word();
+  log_->print("pages: {}: frame {} state {} order {} owner {} references {} value {:x}", what, pfn,
+              to_string(word.state), word.order, word.owner, word.references, frame.value());
+  if (const FrameIndex head = frames_.head_of(index); head != index) {
+    log_->print("pages:   inside the block at frame {}", frames_.pfn_of(head));
+  }
+  if (!history_.empty()) {
+    log_->print("pages:   last allocated by {}, last freed by {}", history_[index].allocated_by,
+                history_[index].freed_by);
+  }
+}
+
+std::uint32_t PageAllocatorBase::free_frames() const {
+  std::uint32_t frames = 0;
+  for (const Zone& zone : zones_) frames += zone.free_frames();
+  return frames;
+}
+
+}  // namespace cadastre

@@ -1,0 +1,150 @@
+#include "mm/frame.hh"
+
+#include <memory>
+
+#include "mm/frame_list.hh"
+#include "tests/model/fake_machine.hh"
+#include "tests/unit/test.hh"
+
+namespace cadastre {
+namespace {
+
+constexpr std::uint64_t kMiB = 1U << 20U;
+constexpr std::uint64_t kGiB = 1U << 30U;
+
+struct Table {
+  explicit Table(const std::vector<FakeBank>& banks) : machine(banks) {
+    for (const FakeBank& bank : banks) REQUIRE(memblock.add(PhysAddr(bank.base), bank.size, bank.nid));
+    REQUIRE(frames.init(machine, memblock));
+  }
+  FakeMachine machine;
+  Memblock memblock;
+  FrameTable frames;
+};
+
+TEST_CASE("frames: each page of RAM has one, found by its number and back; what is no RAM has none") {
+  Table table({{.base = kGiB, .size = 64 * kMiB}, {.base = 34 * kGiB, .size = 8 * kMiB, .nid = 1}});
+  FrameTable& frames = table.frames;
+  const std::uint32_t first = kGiB >> kPageShift;
+  for (std::uint32_t i = 0; i < 64 * kMiB / kPageSize; ++i) {
+    const FrameIndex index = frames.index_of(Pfn(first + i));
+    REQUIRE_EQ(index, i);
+    REQUIRE_EQ(frames.pfn_of(index), Pfn(first + i));
+    REQUIRE_EQ(frames.index_of(frames[index]), index);
+  }
+  CHECK_EQ(frames.find(Pfn(first - 1)), nullptr);
+  CHECK_EQ(frames.find(Pfn(first + 64 * kMiB / kPageSize)), nullptr);
+  CHECK_EQ(frames.find(Pfn(0)), nullptr);
+  CHECK_EQ(frames.find(Pfn(~0U)), nullptr);
+  const Pfn high = frame_of(PhysAddr(34 * kGiB));
+  REQUIRE_NE(frames.find(high), nullptr);
+  CHECK_EQ(frames.index_of(high), 64 * kMiB / kPageSize);
+  CHECK_EQ(frames.section_of(frames.index_of(high)).nid, 1);
+  CHECK_EQ(frames.find(high + 8 * kMiB / kPageSize), nullptr);
+}
+
+TEST_CASE("frames: holes between banks cost next to nothing") {
+  Table near({{.base = kGiB, .size = 128 * kMiB}});
+  Table far({{.base = kGiB, .size = 64 * kMiB}, {.base = 1000 * kGiB, .size = 64 * kMiB, .nid = 1}});
+  CHECK_LT(far.frames.metadata_size(), near.frames.metadata_size() + 1024);
+  // 16 bytes a frame, and little besides.
+  CHECK_LT(near.frames.metadata_size(), 128 * kMiB / kPageSize * 16 + 4096);
+}
+
+TEST_CASE("frames: banks that are no whole sections share a section without sharing frames") {
+  Table table({{.base = kGiB + kPageSize, .size = kMiB}, {.base = kGiB + 2 * kMiB, .size = 7 * kMiB}});
+  CHECK_EQ(table.frames.count(), 3 * kFramesPerSection);
+  CHECK_EQ(table.frames.index_of(frame_of(PhysAddr(kGiB + 2 * kMiB))), 512);
+}
+
+TEST_CASE("frames: memory beyond 40 bits, and none at all, are refused") {
+  FakeMachine machine({{.base = kGiB, .size = 16 * kMiB}});
+  Memblock memblock;
+  FrameTable frames;
+  CHECK_EQ(frames.init(machine, memblock).error(), Error::kOutOfRange);
+  REQUIRE(memblock.add(PhysAddr(kGiB), 16 * kMiB));
+  REQUIRE(memblock.add(PhysAddr((kGiB << 10U) - kMiB), 2 * kMiB));
+  CHECK_EQ(frames.init(machine, memblock).error(), Error::kOutOfRange);
+  REQUIRE(memblock.remove(PhysAddr(kGiB << 10U), kGiB));
+  memblock.set_current_limit(PhysAddr(2 * kGiB));
+  CHECK(frames.init(machine, memblock));
+}
+
+TEST_CASE("frames: the first frame of a block is found from any of its frames") {
+  Table table({{.base = kGiB, .size = 16 * kMiB}});
+  FrameTable& frames = table.frames;
+  frames[512].set_word({.state = FrameState::kGuest, .order = 9, .owner = 1, .references = 1});
+  frames[3].set_word({.state = FrameState::kHyp, .order = 0, .references = 1});
+  CHECK_EQ(frames.head_of(512), 512);
+  CHECK_EQ(frames.head_of(513), 512);
+  CHECK_EQ(frames.head_of(1023), 512);
+  CHECK_EQ(frames.head_of(1024), 1024);
+  CHECK_EQ(frames.head_of(511), 511);
+  CHECK_EQ(frames.head_of(3), 3);
+  CHECK_EQ(frames.head_of(2), 2);
+}
+
+TEST_CASE("ownership: a block is given to one guest, split, joined, and shared; the table refuses the rest") {
+  Table table({{.base = kGiB, .size = 16 * kMiB}});
+  FrameTable& frames = table.frames;
+  Ownership ownership(frames);
+  const Pfn block = frames.pfn_of(512);
+  CHECK_EQ(ownership.give(block, 1, Gfn(0x40000)).error(), Error::kCorrupt);  // reserved
+  CHECK_EQ(ownership.give(Pfn(0), 1, Gfn(0x40000)).error(), Error::kOutOfRange);
+  frames[512].set_word({.state = FrameState::kHyp, .order = 9, .references = 1});
+  REQUIRE(ownership.give(block, 1, Gfn(0x40000)));
+  CHECK_EQ(frames[512].state(), FrameState::kGuest);
+  CHECK_EQ(frames[512].owner(), 1);
+  CHECK_EQ(frames[512].gfn(), Gfn(0x40000));
+  CHECK_EQ(ownership.give(block, 2, Gfn(0x40000)).error(), Error::kCorrupt);
+
+  REQUIRE(ownership.split(block, 0));
+  CHECK_EQ(frames[1023].gfn(), Gfn(0x401ff));
+  CHECK_EQ(frames[1023].owner(), 1);
+  CHECK_EQ(frames.head_of(700), 700);
+  REQUIRE(ownership.change(frames.pfn_of(600), FrameState::kGuestShared));
+  CHECK_EQ(ownership.join(block, 9).error(), Error::kInvalid);
+  REQUIRE(ownership.get(frames.pfn_of(600)));
+  CHECK_EQ(frames[600].references(), 2);
+  CHECK_EQ(*ownership.put(frames.pfn_of(600)), 1);
+  REQUIRE(ownership.change(frames.pfn_of(600), FrameState::kGuest));
+  CHECK_EQ(ownership.change(frames.pfn_of(600), FrameState::kSlab).error(), Error::kCorrupt);
+  REQUIRE(ownership.join(block, 9));
+  CHECK_EQ(frames[512].order(), 9);
+  CHECK_EQ(frames[600].packed(), 0);
+  CHECK_EQ(frames.head_of(600), 512);
+}
+
+TEST_CASE("ownership: the table lets nothing pass between guests, and nothing out of poison") {
+  using enum FrameState;
+  for (unsigned to = 0; to < kFrameStates; ++to)
+    CHECK_FALSE(may_become(kPoisoned, static_cast<FrameState>(to)));
+  CHECK_FALSE(may_become(kGuest, kHyp));
+  CHECK_FALSE(may_become(kGuest, kSlab));
+  CHECK_FALSE(may_become(kCmaLent, kDmaPinned));
+  CHECK_FALSE(may_become(kFree, kGuest));
+  CHECK_FALSE(may_become(kReserved, kHyp));
+  CHECK_FALSE(may_become(kCmaIdle, kHyp));
+  CHECK(may_become(kHyp, kGuest));
+  CHECK(may_become(kCmaIdle, kCmaLent));
+}
+
+TEST_CASE("frame lists: both ends and the middle") {
+  Table table({{.base = kGiB, .size = 4 * kMiB}});
+  FrameTable& frames = table.frames;
+  FrameList list;
+  CHECK(list.empty());
+  list.push_back(frames, 1);
+  list.push_back(frames, 2);
+  list.push_front(frames, 0);
+  list.push_back(frames, 3);
+  list.remove(frames, 2);
+  CHECK_EQ(list.pop_front(frames), 0);
+  CHECK_EQ(list.pop_back(frames), 3);
+  list.remove(frames, 1);
+  CHECK(list.empty());
+  CHECK_EQ(list.tail(), kNoFrame);
+}
+
+}  // namespace
+}  // namespace cadastre

@@ -1,0 +1,66 @@
+// A machine with a page allocator over its RAM, for the tests of everything that stands on pages.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "mm/memblock.hh"
+#include "mm/page_allocator.hh"
+#include "tests/model/fake_machine.hh"
+#include "tests/unit/test.hh"
+
+namespace cadastre {
+
+inline constexpr std::uint64_t kMiB = std::uint64_t{1} << 20U;
+inline constexpr std::uint64_t kGiB = std::uint64_t{1} << 30U;
+
+class LogLines final : public Log {
+ public:
+  void write_line(std::string_view line) override { lines.emplace_back(line); }
+  std::vector<std::string> lines;
+};
+
+struct PageFixture {
+  struct Options {
+    PhysAddr high_memory{kGiB << 10U};
+    PhysAddr dma_limit{4 * kGiB};
+    PageAllocatorConfig config{};
+    std::uint64_t reserve_base = 0;
+    std::uint64_t reserve_size = 0;
+  };
+
+  explicit PageFixture(std::uint64_t size) : PageFixture({{.base = kGiB, .size = size}}, Options()) {}
+  PageFixture(const std::vector<FakeBank>& banks, Options options)
+      : machine(banks, options.high_memory), pages(machine) {
+    for (const FakeBank& bank : banks) REQUIRE(memblock.add(PhysAddr(bank.base), bank.size, bank.nid));
+    REQUIRE(memblock.reserve(PhysAddr(options.reserve_base), options.reserve_size));
+    memblock.set_current_limit(options.high_memory);
+    options.config.dma_limit = options.dma_limit;
+    options.config.log = &log;
+    REQUIRE(pages.init(memblock, options.config));
+    pages.release(memblock);
+  }
+
+  FrameCounts counts() {
+    check_audit();
+    return pages.audit().value_or(FrameCounts{});
+  }
+  void check_audit() {
+    const auto audit = pages.audit();
+    if (!audit) FAIL("audit: frame ", audit.error().frame.value(), ": ", std::string(audit.error().what));
+  }
+  bool is_zero(Pfn block, unsigned order) {
+    const std::byte* bytes = machine.bytes_at(address_of(block));
+    for (std::size_t i = 0; i < kPageSize << order; ++i) {
+      if (bytes[i] != std::byte{0}) return false;
+    }
+    return true;
+  }
+
+  FakeMachine machine;
+  LogLines log;
+  Memblock memblock;
+  PageAllocator<FakeMachine> pages;
+};
+
+}  // namespace cadastre
