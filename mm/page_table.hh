@@ -41,24 +41,23 @@ namespace cadastre {
 // What a table needs from where it lives. `load` and `store` are one access of 64 bits; all but
 // `allocate_table` and `invalidate` should be inline.
 template <class E>
-concept TableEnvironment =
-    requires(E& environment, PhysAddr table, Entry* entry, Entry value, std::uint64_t n) {
-      // A zeroed page, or the environment's reason (kNoMemory, kLimit).
-      { environment.allocate_table() } -> std::same_as<Result<PhysAddr>>;
-      environment.free_table(table);
-      { environment.table_at(table) } -> std::same_as<Entry*>;
-      { environment.load(entry) } -> std::same_as<Entry>;
-      environment.store(entry, value);
-      // Cleans `n` entries to where the table walk reads them; nothing where walks are coherent with the
-      // cache.
-      environment.clean(entry, n);
-      // Everything stored before is seen by every CPU's table walk after. HYP's own adds an ISB.
-      environment.dsb();
-      // Forgets, on all CPUs, every translation of [address, address + n), made through this table by either
-      // stage. ARMv7 cannot do it for an IPA: stage 2 forgets the whole VMID. Completed by the `dsb` that
-      // follows.
-      environment.invalidate(n, n);
-    };
+concept TableEnvironment = requires(E& environment, PhysAddr table, Entry* entry, Entry value, std::uint64_t n) {
+  // A zeroed page, or the environment's reason (kNoMemory, kLimit).
+  { environment.allocate_table() } -> std::same_as<Result<PhysAddr>>;
+  environment.free_table(table);
+  { environment.table_at(table) } -> std::same_as<Entry*>;
+  { environment.load(entry) } -> std::same_as<Entry>;
+  environment.store(entry, value);
+  // Cleans `n` entries to where the table walk reads them; nothing where walks are coherent with the
+  // cache.
+  environment.clean(entry, n);
+  // Everything stored before is seen by every CPU's table walk after. HYP's own adds an ISB.
+  environment.dsb();
+  // Forgets, on all CPUs, every translation of [address, address + n), made through this table by either
+  // stage. ARMv7 cannot do it for an IPA: stage 2 forgets the whole VMID. Completed by the `dsb` that
+  // follows.
+  environment.invalidate(n, n);
+};
 
 // A valid leaf, as seen from one address inside of it.
 template <class Attributes>
@@ -108,10 +107,10 @@ class PageTable {
   // level.
   [[nodiscard]] std::uint64_t next_mapped(Input input) const;
 
+  // The level at which a lookup of `input` ends.
+  [[nodiscard]] unsigned lookup_level(Input input) const { return find(input.value()).level; }
   // Nothing is mapped in the leaf of `level` around `input`.
-  [[nodiscard]] bool is_empty(Input input, unsigned level) const {
-    return !is_valid(find(input.value(), level).value);
-  }
+  [[nodiscard]] bool is_empty(Input input, unsigned level) const { return !is_valid(find(input.value(), level).value); }
 
   // ---- Change
 
@@ -132,16 +131,14 @@ class PageTable {
   // The same in bounded steps: stops after about `budget` leaves (at most a table's more) and returns how
   // many bytes of the range are done; the rest is as it was.
   template <class Visitor>
-  [[nodiscard]] Result<std::uint64_t> unmap_some(Input first, std::uint64_t size, unsigned budget,
-                                                 Visitor&& visitor);
+  [[nodiscard]] Result<std::uint64_t> unmap_some(Input first, std::uint64_t size, unsigned budget, Visitor&& visitor);
 
   // Gives each leaf in the range the attributes change(Mapping), a pure function; holes are fine. Blocks at
   // the edges are split.
   template <class Change>
   [[nodiscard]] Result<> protect(Input first, std::uint64_t size, Change&& change);
   template <class Change>
-  [[nodiscard]] Result<std::uint64_t> protect_some(Input first, std::uint64_t size, unsigned budget,
-                                                   Change&& change);
+  [[nodiscard]] Result<std::uint64_t> protect_some(Input first, std::uint64_t size, unsigned budget, Change&& change);
 
   // Gives leaves other rights without splitting any: a leaf that a range reaches into changes as a whole.
   // `change` may not touch what needs a break. Takes no memory and cannot fail; flushes once. next() returns
@@ -240,15 +237,13 @@ class PageTable {
     if (size > kInputSize || start > kInputSize - size) return std::unexpected(Error::kOutOfRange);
     return Range{start, start + size};
   }
-  [[nodiscard]] static Input input_at(std::uint64_t value) {
-    return Input(static_cast<typename Input::Value>(value));
-  }
+  [[nodiscard]] static Input input_at(std::uint64_t value) { return Input(static_cast<typename Input::Value>(value)); }
 
   [[nodiscard]] Entry* root_table() const { return environment_.table_at(root_); }
   [[nodiscard]] Entry* child_of(Entry entry) const { return environment_.table_at(entry_address(entry)); }
   [[nodiscard]] static Mapping mapping_of(Entry entry, unsigned level, std::uint64_t input) {
-    return {entry_address(entry) + (input & (level_size(level) - 1)),
-            Attributes::from_bits(leaf_attributes(entry)), level};
+    return {entry_address(entry) + (input & (level_size(level) - 1)), Attributes::from_bits(leaf_attributes(entry)),
+            level};
   }
 
   void write(Entry* entry, Entry value) {
@@ -308,8 +303,7 @@ class PageTable {
     for (unsigned level = 1;; ++level) {
       Entry* entry = table + index_at(input, level);
       const Entry value = environment_.load(entry);
-      if (level == deepest || !is_valid(value) || !is_table(value, level))
-        return {entry, value, parent, level};
+      if (level == deepest || !is_valid(value) || !is_table(value, level)) return {entry, value, parent, level};
       parent = entry;
       table = child_of(value);
     }
@@ -323,8 +317,8 @@ class PageTable {
   [[nodiscard]] Result<unsigned> count_tables(Entry* table, Range range, PhysAddr physical,
                                               unsigned largest_level) const;
   template <unsigned kLevel>
-  unsigned map_entries(Entry* table, Range range, PhysAddr physical, unsigned largest_level,
-                       Attributes attributes, Reserve& reserve);
+  unsigned map_entries(Entry* table, Range range, PhysAddr physical, unsigned largest_level, Attributes attributes,
+                       Reserve& reserve);
   template <unsigned kLevel>
   unsigned break_entries(Entry* table, Range range, Pass& pass);
   template <unsigned kLevel, class Visitor>

@@ -23,6 +23,7 @@
 #include <span>
 #include <utility>
 
+#include "mm/access.hh"
 #include "mm/address.hh"
 #include "mm/check.hh"
 #include "mm/descriptor.hh"
@@ -47,8 +48,6 @@ concept Stage2Environment =
       // This guest no longer maps the shared page `frame`.
       environment.drop_shared(frame);
     };
-
-enum class Access : std::uint8_t { kRead, kWrite, kExecute };
 
 enum class FaultAnswer : std::uint8_t {
   kRetry,   // the guest's access works now
