@@ -25,8 +25,8 @@ usage: scripts/run.sh [option...]
 Without --batch the terminal is the guest's console: Ctrl-a x ends the machine, Ctrl-a h lists what else there is.
 
 exit status: 0 every guest powered itself off and none reported a failure; 1 a guest failed; 2 the configuration was
-refused; 3 the hypervisor panicked, or ended without a word; 124 the timeout was reached. Without --batch, leaving the
-machine while guests run is no failure.
+refused; 3 the hypervisor panicked, or ended without a word; 4 set-up or build failed; 124 the timeout was reached.
+Without --batch, leaving the machine while guests run is no failure.
 
 CADASTRE_NO_BUILD=1 in the environment runs what was built last, for who runs many in a row.
 END
@@ -70,7 +70,7 @@ ram_bytes=$(bytes "$memory") || usage "--memory '$memory' is not a size like 512
 [[ $timeout =~ ^[0-9]+$ ]] || usage "--timeout '$timeout' is not a number of seconds"
 
 if [[ ! ${CADASTRE_NO_BUILD-} ]]; then
-  "$root/scripts/setup.sh"
+  "$root/scripts/setup.sh" || exit $status_not_ready
   build armv7-release
 fi
 

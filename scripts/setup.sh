@@ -45,7 +45,7 @@ install_host_packages() {
   if ((${#missing[@]} == 0)); then return; fi
   if ((EUID != 0)); then
     if ! command -v sudo >/dev/null; then
-      die 1 "these packages are missing, and without root or sudo they cannot be installed from here;" \
+      die $status_not_ready "these packages are missing, and without root or sudo they cannot be installed from here;" \
         "as root, run: apt-get update && apt-get install --no-install-recommends ${missing[*]}"
     fi
     as_root=(sudo)
@@ -55,7 +55,7 @@ install_host_packages() {
   "${as_root[@]}" apt-get "${apt_options[@]}" update -qq || say "apt-get update had errors; going on with what it has"
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get "${apt_options[@]}" install -y -qq --no-install-recommends "${missing[@]}" >"$root/build/apt-install.log" 2>&1 ||
-    { tail -n 20 "$root/build/apt-install.log" >&2; die 1 "apt-get install failed (all of its output: build/apt-install.log)"; }
+    { tail -n 20 "$root/build/apt-install.log" >&2; die $status_not_ready "apt-get install failed (all of its output: build/apt-install.log)"; }
 }
 
 # Once a run, and only if something must be fetched.
@@ -75,7 +75,7 @@ fetch() {
   say "downloading $package:armhf"
   mkdir -p "$root/build/downloads" "$scratch/fetch"
   (cd "$scratch/fetch" && apt-get "${armhf_options[@]}" download -qq "$package") ||
-    die 1 "apt-get could not download $package:armhf (update's output: build/apt/update.log)"
+    die $status_not_ready "apt-get could not download $package:armhf (update's output: build/apt/update.log)"
   # The scratch directory may be on another file system, where a rename would be a copy.
   mv -- "$scratch"/fetch/*.deb "$file.part"
   mv -- "$file.part" "$file"
@@ -118,7 +118,7 @@ fetch_kernel() {
   if [[ ! -e $root/build/downloads/linux-image.deb ]]; then
     update_armhf_lists
     image=$(apt-cache "${armhf_options[@]}" depends linux-image-armmp | sed -n 's/^ *Depends: //p' | head -n 1)
-    if [[ -z $image ]]; then die 1 "apt-cache does not know linux-image-armmp:armhf (see build/apt/update.log)"; fi
+    if [[ -z $image ]]; then die $status_not_ready "apt-cache does not know linux-image-armmp:armhf (see build/apt/update.log)"; fi
     fetch "$image"
     mv -- "$root/build/downloads/$image.deb" "$root/build/downloads/linux-image.deb"
   fi
@@ -170,6 +170,6 @@ if [[ ${1-} == --help ]]; then
   sed -n '2,7s/^# \{0,1\}//p' "$0"
   exit
 fi
-if ! command -v apt-get >/dev/null; then die 1 "this needs Debian 12 (apt-get and dpkg)"; fi
+if ! command -v apt-get >/dev/null; then die $status_not_ready "this needs Debian 12 (apt-get and dpkg)"; fi
 make_scratch
 locked setup set_up

@@ -38,17 +38,20 @@ locked() {
   ) 9>"$root/build/.$1.lock"
 }
 
+# What scripts end with that could not begin; the lower numbers have their meaning in run.sh.
+readonly status_not_ready=4
+
 # build PRESET: configures once, then builds what changed; silent unless it fails.
 build() {
   local log=$root/build/$1.log
   mkdir -p "$root/build"
   if locked "$1" build_quietly "$1" >"$log" 2>&1; then return; fi
   cat -- "$log" >&2
-  die 3 "the build of preset $1 failed (its output is above and in build/$1.log)"
+  die $status_not_ready "the build of preset $1 failed (see above, or build/$1.log)"
 }
 
 build_quietly() {
   cd -- "$root" || return
-  if [[ ! -e build/$1/build.ninja ]]; then cmake --preset "$1" || return; fi
-  cmake --build "build/$1" -j2
+  if [[ ! -e build/$1/build.ninja ]]; then cmake --preset "$1" --log-level=WARNING || return; fi
+  ninja -C "build/$1" -j2 --quiet
 }

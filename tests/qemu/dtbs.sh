@@ -12,12 +12,12 @@ machine=virt,virtualization=on,gic-version=2
 dtb=$scratch/machine.dtb
 qemu=(qemu-system-arm -cpu cortex-a15 -m 512M -nic none -display none -monitor none -serial stdio)
 
-# start DTB: as it is, at 0x4400'0000.
+# start DTB: as it is, at 0x4400'0000. Without a kernel, QEMU puts a DTB of its own into the first MiB of RAM.
 start() {
   local status=0
   run_batch 30 "${qemu[@]}" -M "$machine" \
-    -device "loader,file=$binaries/tests/qemu/shim.bin,addr=0x40000000,cpu-num=0,force-raw=on" \
-    -device "loader,file=$binaries/cadastre.bin,addr=0x40010000,force-raw=on" \
+    -device "loader,file=$binaries/tests/qemu/shim.bin,addr=0x40100000,cpu-num=0,force-raw=on" \
+    -device "loader,file=$binaries/cadastre.bin,addr=0x40200000,force-raw=on" \
     -device "loader,file=$1,addr=0x44000000,force-raw=on" || status=$?
   verdict "$status"
 }
@@ -71,8 +71,8 @@ case $1 in
     expect_line 'refused: /: #address-cells'
     ;;
   too-little-memory)
-    # The image itself lies at 0x4001'0000.
-    fdtput -t x "$dtb" "$memory" reg 0 40000000 0 200000
+    # The image itself lies at 0x4020'0000.
+    fdtput -t x "$dtb" "$memory" reg 0 40000000 0 280000
     expect 2 start "$dtb"
     expect_one_reason '/memory'
     ;;

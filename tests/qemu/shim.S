@@ -1,5 +1,5 @@
 // Starts the hypervisor as a boot loader would, with a DTB that nobody repaired on the way: QEMU adds to the DTBs that it
-// hands over itself. Loaded at the start of RAM.
+// hands over itself. Position independent.
   .arch armv7-a
   .syntax unified
   .arm
@@ -9,4 +9,4 @@ start:
   mov r0, #0
   mvn r1, #0          // no machine number
   ldr r2, =0x44000000 // where the test put the DTB
-  ldr pc, =0x40010000 // and the hypervisor
+  ldr pc, =0x40200000 // and the hypervisor
