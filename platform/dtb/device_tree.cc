@@ -157,6 +157,24 @@ DtNode::Children::Iterator DtNode::Children::begin() const {
   return {parent_, parent_.depth() == kMaxDepth ? -1 : fdt_first_subnode(parent_.blob_, parent_.offset())};
 }
 
+DtNode::PropertyNames DtNode::property_names() const {
+  return PropertyNames(*this);
+}
+
+DtNode::PropertyNames::Iterator DtNode::PropertyNames::begin() const {
+  return {blob_, fdt_first_property_offset(blob_, node_)};
+}
+
+DtNode::PropertyNames::Iterator& DtNode::PropertyNames::Iterator::operator++() {
+  offset_ = fdt_next_property_offset(blob_, offset_);
+  return *this;
+}
+
+std::string_view DtNode::PropertyNames::Iterator::operator*() const {
+  const char* name = nullptr;
+  return fdt_getprop_by_offset(blob_, offset_, &name, nullptr) == nullptr ? std::string_view() : name;
+}
+
 std::optional<std::size_t> DeviceTree::blob_size(std::span<const std::byte> header, Refusals& refusals) {
   if (header.size() < kHeaderSize) {
     refusals.add("device tree: {} bytes are less than its header: give a DTB made by dtc", header.size());

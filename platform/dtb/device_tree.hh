@@ -59,6 +59,8 @@ class DtNode {
   [[nodiscard]] std::optional<DtProperty> property(std::string_view name) const;
   [[nodiscard]] bool has(std::string_view name) const { return property(name).has_value(); }
   [[nodiscard]] bool is_compatible(std::string_view compatible) const;
+  class PropertyNames;
+  [[nodiscard]] PropertyNames property_names() const;  // in the blob's order
   // No `status`, "okay" or "ok" [DT 2.3.4].
   [[nodiscard]] bool is_enabled() const;
   [[nodiscard]] std::optional<DtNode> parent() const;  // nothing for the root
@@ -102,6 +104,29 @@ class DtNode::Children {
 
  private:
   DtNode parent_;
+};
+
+class DtNode::PropertyNames {
+ public:
+  class Iterator {
+   public:
+    Iterator(const void* blob, int offset) : blob_(blob), offset_(offset) {}
+    [[nodiscard]] std::string_view operator*() const;
+    Iterator& operator++();
+    friend bool operator!=(const Iterator& a, std::default_sentinel_t) { return a.offset_ >= 0; }
+
+   private:
+    const void* blob_;
+    int offset_;
+  };
+
+  explicit PropertyNames(const DtNode& node) : blob_(node.blob_), node_(node.offset()) {}
+  [[nodiscard]] Iterator begin() const;
+  [[nodiscard]] std::default_sentinel_t end() const { return std::default_sentinel; }
+
+ private:
+  const void* blob_;
+  int node_;
 };
 
 struct DtRange {

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 
@@ -25,6 +26,11 @@ class InplaceVector {
     if (size_ == N) return false;
     items_[size_++] = value;
     return true;
+  }
+  // A fresh element in place, for those that are too large for a stack; null when it is full.
+  [[nodiscard]] constexpr T* emplace_back() {
+    if (size_ == N) return nullptr;
+    return std::construct_at(&items_[size_++]);
   }
   constexpr void pop_back() {
     CHECK(size_ != 0);

@@ -1,0 +1,119 @@
+#include "hyp/config/command_line.hh"
+
+#include <algorithm>
+#include <charconv>
+
+namespace cadastre {
+namespace {
+
+constexpr char kSpace = ' ';
+constexpr char kQuote = '"';
+
+// Where the word at the beginning of `text` ends: at the first space outside of quotes.
+std::size_t word_length(std::string_view text) {
+  bool is_quoted = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == kQuote) is_quoted = !is_quoted;
+    if (text[i] == kSpace && !is_quoted) return i;
+  }
+  return text.size();
+}
+
+std::string_view without_quotes(std::string_view text) {
+  if (text.starts_with(kQuote)) text.remove_prefix(1);
+  if (text.ends_with(kQuote)) text.remove_suffix(1);
+  return text;
+}
+
+unsigned shift_of(char suffix) {
+  switch (suffix) {
+    case 'k':
+    case 'K':
+      return 10;
+    case 'm':
+    case 'M':
+      return 20;
+    case 'g':
+    case 'G':
+      return 30;
+    default:
+      return 0;
+  }
+}
+
+}  // namespace
+
+CommandLine::Iterator::Iterator(std::string_view rest) : rest_(rest), at_(rest.data()) {
+  ++*this;
+}
+
+CommandLine::Iterator& CommandLine::Iterator::operator++() {
+  rest_.remove_prefix(std::min(rest_.find_first_not_of(kSpace), rest_.size()));
+  at_ = rest_.data();
+  std::string_view word = rest_.substr(0, word_length(rest_));
+  rest_.remove_prefix(word.size());
+  // "key=a b" and key="a b" are the same.
+  if (word.starts_with(kQuote)) word = without_quotes(word);
+  const std::size_t equals = word.find('=');
+  word_.has_value = equals != std::string_view::npos;
+  word_.key = word.substr(0, equals);
+  word_.value = word_.has_value ? without_quotes(word.substr(equals + 1)) : std::string_view();
+  return *this;
+}
+
+CommandLine::Iterator CommandLine::begin() const {
+  return Iterator(text_);
+}
+
+CommandLine::Iterator CommandLine::end() const {
+  return Iterator(text_.substr(text_.size()));
+}
+
+std::optional<CommandLine::Word> CommandLine::find(std::string_view key) const {
+  std::optional<Word> last;
+  for (const Word& word : *this) {
+    if (word.key == key) last = word;
+  }
+  return last;
+}
+
+std::optional<std::string_view> CommandLine::value(std::string_view key) const {
+  const auto word = find(key);
+  return word && word->has_value ? std::optional(word->value) : std::nullopt;
+}
+
+std::optional<std::uint64_t> CommandLine::size(std::string_view key) const {
+  const auto text = value(key);
+  return text ? parse_size(*text) : std::nullopt;
+}
+
+std::optional<std::uint64_t> parse_size(std::string_view text) {
+  const bool is_hexadecimal = text.starts_with("0x") || text.starts_with("0X");
+  if (is_hexadecimal) text.remove_prefix(2);
+  const unsigned shift = text.empty() ? 0 : shift_of(text.back());
+  if (shift != 0) text.remove_suffix(1);
+  std::uint64_t value = 0;
+  const auto result =
+      std::from_chars(text.data(), text.data() + text.size(), value, is_hexadecimal ? 16 : 10);
+  if (result.ec != std::errc() || result.ptr != text.data() + text.size()) return std::nullopt;
+  if (value > UINT64_MAX >> shift) return std::nullopt;
+  return value << shift;
+}
+
+std::optional<Placement> parse_placement(std::string_view text) {
+  const std::size_t at = text.find('@');
+  const auto size = parse_size(text.substr(0, at));
+  if (!size) return std::nullopt;
+  Placement placement;
+  placement.size = *size;
+  if (at == std::string_view::npos) return placement;
+  text.remove_prefix(at + 1);
+  const std::size_t dash = text.find('-');
+  placement.base = parse_size(text.substr(0, dash));
+  if (!placement.base) return std::nullopt;
+  if (dash == std::string_view::npos) return placement;
+  placement.limit = parse_size(text.substr(dash + 1));
+  return placement.limit ? std::optional(placement) : std::nullopt;
+}
+
+}  // namespace cadastre

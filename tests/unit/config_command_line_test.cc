@@ -1,0 +1,63 @@
+#include "hyp/config/command_line.hh"
+
+#include <vector>
+
+#include "tests/unit/test.hh"
+
+namespace cadastre {
+namespace {
+
+TEST_CASE("words are keys, or keys with values") {
+  const CommandLine line("  memblock=debug batch   reset-limit=3 ");
+  CHECK_EQ(line.value("memblock"), "debug");
+  CHECK(line.has("batch"));
+  CHECK_FALSE(line.value("batch").has_value());
+  CHECK_EQ(line.size("reset-limit"), 3);
+  CHECK_FALSE(line.has("reset"));
+  std::vector<std::string_view> keys;
+  for (const CommandLine::Word& word : line) keys.push_back(word.key);
+  CHECK_EQ(keys.size(), 3);
+}
+
+TEST_CASE("quotes keep spaces, around the value or around the word") {
+  const CommandLine line(R"(a="x y" "b=p q" c= d="")");
+  CHECK_EQ(line.value("a"), "x y");
+  CHECK_EQ(line.value("b"), "p q");
+  CHECK_EQ(line.value("c"), "");
+  CHECK_EQ(line.value("d"), "");
+}
+
+TEST_CASE("of a key given twice the last one counts") {
+  CHECK_EQ(CommandLine("a=1 b=2 a=3").value("a"), "3");
+}
+
+TEST_CASE("a line of nothing, of spaces or with an open quote has an end") {
+  CHECK(CommandLine().begin() == CommandLine().end());
+  CHECK_FALSE(CommandLine("   ").has(""));
+  CHECK_EQ(CommandLine("a=\"open").value("a"), "open");
+  CHECK_EQ(CommandLine("\"").begin()->key, "");
+}
+
+TEST_CASE("sizes are decimal or hexadecimal, with a suffix") {
+  CHECK_EQ(parse_size("4096"), 4096);
+  CHECK_EQ(parse_size("0x1000"), 4096);
+  CHECK_EQ(parse_size("16M"), 16U << 20);
+  CHECK_EQ(parse_size("6g"), 6ULL << 30);
+  for (const char* text : {"", "M", "12x", "-1", "1MM", "0x", "18446744073709551616", "0xffffffffffffffffK"}) {
+    CHECK_FALSE(parse_size(text).has_value());
+  }
+}
+
+TEST_CASE("a placement is a size, a base and a limit") {
+  const Placement all = parse_placement("16M@0x40000000-1G").value_or(Placement());
+  CHECK_EQ(all.size, 16U << 20);
+  CHECK_EQ(all.base, 0x4000'0000);
+  CHECK_EQ(all.limit, 1U << 30);
+  const Placement lone = parse_placement("8M").value_or(Placement());
+  CHECK_EQ(lone.size, 8U << 20);
+  CHECK_FALSE(lone.base.has_value());
+  for (const char* text : {"", "@1", "8M@", "8M@1-", "8M@1-x"}) CHECK_FALSE(parse_placement(text).has_value());
+}
+
+}  // namespace
+}  // namespace cadastre
