@@ -21,8 +21,7 @@ std::uint64_t number(const fdt32_t* property, int index, int cells) {
 const fdt32_t* cells_of(const void* dtb, int node, const char* name, int count) {
   int length = 0;
   const void* property = node < 0 ? nullptr : fdt_getprop(dtb, node, name, &length);
-  return length >= count * static_cast<int>(sizeof(fdt32_t)) ? static_cast<const fdt32_t*>(property)
-                                                             : nullptr;
+  return length >= count * static_cast<int>(sizeof(fdt32_t)) ? static_cast<const fdt32_t*>(property) : nullptr;
 }
 
 // The node's interrupt at `index`, as the GIC counts them [Linux arm,gic.yaml: kind, number, flags].
@@ -46,8 +45,7 @@ const char* read_machine(const void* dtb) {
   if (fdt_check_header(dtb) != 0) return "r2 does not point to a device tree";
   const int address_cells = fdt_address_cells(dtb, 0);
   const int size_cells = fdt_size_cells(dtb, 0);
-  if (address_cells < 1 || address_cells > 2 || size_cells < 1 || size_cells > 2)
-    return "odd cell counts at the root";
+  if (address_cells < 1 || address_cells > 2 || size_cells < 1 || size_cells > 2) return "odd cell counts at the root";
   const int region_cells = address_cells + size_cells;
   const auto address_at = [&](const fdt32_t* reg, int region) {
     return number(reg, region * region_cells, address_cells);
@@ -75,14 +73,12 @@ const char* read_machine(const void* dtb) {
   if (machine.timer_interrupt == 0) return "no virtual timer";
 
   const int psci = fdt_path_offset(dtb, "/psci");
-  const char* method =
-      psci < 0 ? nullptr : static_cast<const char*>(fdt_getprop(dtb, psci, "method", nullptr));
+  const char* method = psci < 0 ? nullptr : static_cast<const char*>(fdt_getprop(dtb, psci, "method", nullptr));
   if (method == nullptr) return "no PSCI";
   machine.psci_by_smc = std::string_view(method) == "smc";
 
   const int chosen = fdt_path_offset(dtb, "/chosen");
-  const char* bootargs =
-      chosen < 0 ? nullptr : static_cast<const char*>(fdt_getprop(dtb, chosen, "bootargs", nullptr));
+  const char* bootargs = chosen < 0 ? nullptr : static_cast<const char*>(fdt_getprop(dtb, chosen, "bootargs", nullptr));
   if (bootargs != nullptr) machine.bootargs = bootargs;
   return nullptr;
 }

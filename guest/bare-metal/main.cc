@@ -39,8 +39,8 @@ std::uint64_t ram_end() {
 
 // This kernel's own memory, and the DTB.
 bool in_use(std::uint32_t page) {
-  const bool image = page >= reinterpret_cast<std::uint32_t>(&image_start) &&
-                     page < reinterpret_cast<std::uint32_t>(&image_end);
+  const bool image =
+      page >= reinterpret_cast<std::uint32_t>(&image_start) && page < reinterpret_cast<std::uint32_t>(&image_end);
   return image || (page + kPage > dtb_start && page < dtb_end);
 }
 
@@ -141,8 +141,7 @@ void check_aborts() {
   for (const auto read : {read_hcr, read_unallocated}) {
     expect_exception();
     read();
-    if (take_exception().exception != Exception::kUndefined)
-      fail("a register that is not for guests can be read");
+    if (take_exception().exception != Exception::kUndefined) fail("a register that is not for guests can be read");
   }
   say("addresses and registers that are not there abort and are undefined");
 }
@@ -205,8 +204,7 @@ void run(std::uint32_t dtb) {
   dtb_end = dtb + std::byteswap(static_cast<std::uint32_t>(header[1]));
   start_mmu(dtb_start, dtb_end - dtb_start);
 
-  if (const char* problem = read_machine(reinterpret_cast<const void*>(dtb)); problem != nullptr)
-    fail(problem);
+  if (const char* problem = read_machine(reinterpret_cast<const void*>(dtb)); problem != nullptr) fail(problem);
   map_section(machine.distributor, Kind::kDevice);
   map_section(machine.cpu_interface, Kind::kDevice);
   map_ram(machine.ram_base, ram_end());

@@ -40,10 +40,9 @@ constexpr Attributes attributes_of(Kind kind) {
   const Entry tex = device ? 0 : 1;
   const Entry access = 1;  // AP[1:0]: PL1 only
   return {
-      .section = 0b10U | cache | (execute_never ? 1U << 4 : 0) | access << 10 | tex << 12 |
-                 (read_only ? 1U << 15 : 0) | 1U << 16,
-      .page = 0b10U | cache | (execute_never ? 1U : 0) | access << 4 | tex << 6 | (read_only ? 1U << 9 : 0) |
-              1U << 10,
+      .section = 0b10U | cache | (execute_never ? 1U << 4 : 0) | access << 10 | tex << 12 | (read_only ? 1U << 15 : 0) |
+                 1U << 16,
+      .page = 0b10U | cache | (execute_never ? 1U : 0) | access << 4 | tex << 6 | (read_only ? 1U << 9 : 0) | 1U << 10,
   };
 }
 static_assert(attributes_of(Kind::kData).section == 0x1141e);
@@ -63,12 +62,11 @@ Entry& page_entry(std::uint32_t address) {
 void turn_on() {
   // Client of domain 0, which all entries are in; TTBR0 alone; walks are write-back write-allocate,
   // shareable.
-  asm volatile("mcr p15, 0, %0, c3, c0, 0" ::"r"(1));  // DACR
-  asm volatile("mcr p15, 0, %0, c2, c0, 2" ::"r"(0));  // TTBCR
-  asm volatile(
-      "mcr p15, 0, %0, c2, c0, 0" ::"r"(reinterpret_cast<std::uint32_t>(&sections) | 0x4aU));  // TTBR0
-  asm volatile("mcr p15, 0, %0, c7, c5, 0" ::"r"(0));                                          // ICIALLU
-  asm volatile("mcr p15, 0, %0, c8, c7, 0" ::"r"(0));                                          // TLBIALL
+  asm volatile("mcr p15, 0, %0, c3, c0, 0" ::"r"(1));                                                   // DACR
+  asm volatile("mcr p15, 0, %0, c2, c0, 2" ::"r"(0));                                                   // TTBCR
+  asm volatile("mcr p15, 0, %0, c2, c0, 0" ::"r"(reinterpret_cast<std::uint32_t>(&sections) | 0x4aU));  // TTBR0
+  asm volatile("mcr p15, 0, %0, c7, c5, 0" ::"r"(0));                                                   // ICIALLU
+  asm volatile("mcr p15, 0, %0, c8, c7, 0" ::"r"(0));                                                   // TLBIALL
   dsb();
   isb();
   std::uint32_t control;
@@ -115,8 +113,7 @@ void map_ram(std::uint64_t base, std::uint64_t end) {
 void start_mmu(std::uint32_t dtb, std::uint32_t dtb_size) {
   const auto image = reinterpret_cast<std::uint32_t>(&image_start);
   const auto text = reinterpret_cast<std::uint32_t>(&text_end);
-  for (std::uint32_t page = image & ~(kSection - 1); page < (image & ~(kSection - 1)) + kSection;
-       page += kPage) {
+  for (std::uint32_t page = image & ~(kSection - 1); page < (image & ~(kSection - 1)) + kSection; page += kPage) {
     map_page(page, page, page >= image && page < text ? Kind::kText : Kind::kData);
   }
   for (std::uint32_t section = dtb & ~(kSection - 1); section < dtb + dtb_size; section += kSection) {
