@@ -71,52 +71,68 @@ concept GuestPhysicalMemory = requires(M& memory, IpaAddr ipa, PhysAddr physical
   { memory.read64(physical) } -> std::same_as<std::optional<std::uint64_t>>;
 };
 
-struct Rights {
-  bool read = false;
-  bool write = false;
-  bool execute = false;
+// Who may do what, a bit for each.
+[[nodiscard]] constexpr unsigned right(Privilege privilege, Access access) {
+  return 1U << (3 * static_cast<unsigned>(privilege) + static_cast<unsigned>(access));
+}
+inline constexpr unsigned kAllRights = 0x3f;
 
-  [[nodiscard]] constexpr bool allow(Access access) const {
-    return access == Access::kRead ? read : access == Access::kWrite ? write : execute;
-  }
-  friend constexpr bool operator==(Rights, Rights) = default;
-};
-
-// What stage 1 says of an address.
+// What stage 1 says of an address. Four words, so that a walk hands it on in registers; the memory type stays as the
+// descriptor has it until somebody asks (stage1_memory, memory_of), as most only want the address.
 struct Stage1Leaf {
-  IpaAddr ipa = {};
-  std::uint8_t level = 0;  // 0: the MMU is off
-  std::uint8_t shift = 0;  // log2 of the leaf's size
-  std::uint8_t domain = 0;
-  bool global = true;
-  Rights privileged = {};
-  Rights user = {};
-  MemoryType memory = {};
+  IpaAddr ipa;
+  std::uint32_t level : 2 = 0;   // 0: the MMU is off
+  std::uint32_t shift : 6 = 0;   // log2 of the leaf's size
+  std::uint32_t domain : 4 = 0;  // short descriptors
+  std::uint32_t rights : 6 = 0;
+  std::uint32_t type : 6 = 0;  // short: S, TEX, C, B; long: SH, AttrIndx; MMU off: 1 for an instruction fetch
+  std::uint32_t global : 1 = 1;
 
-  [[nodiscard]] const Rights& of(Privilege privilege) const {
-    return privilege == Privilege::kUser ? user : privileged;
+  [[nodiscard]] bool allow(Privilege privilege, Access access) const {
+    return (rights & right(privilege, access)) != 0;
   }
 };
+static_assert(sizeof(Stage1Leaf) == 16);
 
 struct GuestTranslation {
   PhysAddr physical;
   Stage1Leaf stage1;
   Stage2Attributes stage2;
-  std::uint8_t stage2_level;
-  MemoryType memory;  // of both stages
+  std::uint32_t stage2_level;
 
   // Of both stages.
-  [[nodiscard]] Rights rights(Privilege privilege) const {
-    const Rights& first = stage1.of(privilege);
-    return {first.read && stage2.readable(), first.write && stage2.writable(),
-            first.execute && stage2.readable() && stage2.executable()};
+  [[nodiscard]] bool allow(Privilege privilege, Access access) const {
+    return stage1.allow(privilege, access) && stage2.allow(access);
   }
 };
 
-[[nodiscard]] constexpr std::uint64_t par_of(const GuestTranslation& translation) {
+// The memory type of stage 1, and of both stages, with the registers that the walk was done with.
+[[nodiscard]] inline MemoryType stage1_memory(const GuestMmu& mmu, const Stage1Leaf& leaf) {
+  const unsigned type = leaf.type;
+  if (leaf.level == 0) {  // [ARMv7 B3.2.1]
+    if ((mmu.hcr & GuestMmu::kHcrDefaultCacheable) != 0) return {kMairWriteBack, Shareability::kNone};
+    if (type == 0) return {kMairStronglyOrdered, Shareability::kOuter};
+    const bool cached = (mmu.sctlr & GuestMmu::kSctlrInstructionCache) != 0;
+    return {cached ? std::uint8_t{0xee} : kMairNonCacheable, Shareability::kOuter};
+  }
+  if (mmu.long_format()) {
+    const std::uint32_t mair = (type & 4) == 0 ? mmu.prrr : mmu.nmrr;
+    return {static_cast<std::uint8_t>(mair >> (8 * (type & 3))), static_cast<Shareability>(type >> 3 & 3)};
+  }
+  const bool shareable = (type & 0x20) != 0;
+  if ((mmu.sctlr & GuestMmu::kSctlrTexRemap) != 0) return remapped_memory_type(mmu.prrr, mmu.nmrr, type & 7, shareable);
+  return short_memory_type(type >> 2 & 7, type & 3, shareable);
+}
+[[nodiscard]] inline MemoryType memory_of(const GuestMmu& mmu, const GuestTranslation& translation) {
+  return combine(stage1_memory(mmu, translation.stage1), translation.stage2);
+}
+
+// PAR after a good translation.
+[[nodiscard]] inline std::uint64_t par_of(const GuestMmu& mmu, const GuestTranslation& translation) {
   constexpr std::uint64_t kNonSecure = 1U << 9;  // UNKNOWN for a non-secure walk; QEMU's CPUs set it
-  return std::uint64_t{translation.memory.mair} << 56 | (translation.physical.value() & kEntryAddressMask) | 1U << 11 |
-         kNonSecure | static_cast<std::uint64_t>(translation.memory.shareability) << 7;
+  const MemoryType memory = memory_of(mmu, translation);
+  return std::uint64_t{memory.mair} << 56 | (translation.physical.value() & kEntryAddressMask) | 1U << 11 | kNonSecure |
+         static_cast<std::uint64_t>(memory.shareability) << 7;
 }
 
 // One descriptor that a walk read.
@@ -135,42 +151,15 @@ struct NoTrace {
 template <class T>
 using WalkResult = std::expected<T, GuestFault>;
 
-// The two halves of a walk: stage 1 to an IPA without a look at the rights, and from there on.
+// The translation of `address`, or the fault that an access would take. `trace` sees every step of stage 1.
+template <GuestPhysicalMemory Memory, class Trace = NoTrace>
+[[nodiscard]] WalkResult<GuestTranslation> guest_walk(const GuestMmu& mmu, Memory& memory, GuestVirtAddr address,
+                                                      Access access, Privilege privilege, Trace&& trace = {});
+
+// Stage 1 alone, without a look at the rights.
 template <GuestPhysicalMemory Memory, class Trace = NoTrace>
 [[nodiscard]] WalkResult<Stage1Leaf> stage1_walk(const GuestMmu& mmu, Memory& memory, GuestVirtAddr address,
                                                  Access access, Trace&& trace = {});
-
-// The whole: the translation of `address`, or the fault that an access would take. `trace` sees every step of
-// stage 1.
-template <GuestPhysicalMemory Memory, class Trace = NoTrace>
-[[nodiscard]] inline WalkResult<GuestTranslation> guest_walk(const GuestMmu& mmu, Memory& memory, GuestVirtAddr address,
-                                                             Access access, Privilege privilege, Trace&& trace = {}) {
-  const WalkResult<Stage1Leaf> leaf = stage1_walk(mmu, memory, address, access, trace);
-  if (!leaf) [[unlikely]]
-    return std::unexpected(leaf.error());
-  if (!leaf->of(privilege).allow(access)) [[unlikely]] {
-    return std::unexpected(GuestFault{.kind = FaultKind::kPermission, .level = leaf->level, .domain = leaf->domain});
-  }
-  const std::optional<Mapping<Stage2Attributes>> mapping = memory.translate(leaf->ipa);
-  if (!mapping) [[unlikely]] {
-    return std::unexpected(GuestFault{.kind = FaultKind::kTranslation,
-                                      .level = static_cast<std::uint8_t>(memory.fault_level(leaf->ipa)),
-                                      .stage2 = true,
-                                      .ipa = leaf->ipa});
-  }
-  const Stage2Attributes second = mapping->attributes;
-  const bool allowed = access == Access::kRead    ? second.readable()
-                       : access == Access::kWrite ? second.writable()
-                                                  : second.readable() && second.executable();
-  if (!allowed) [[unlikely]] {
-    return std::unexpected(GuestFault{.kind = FaultKind::kPermission,
-                                      .level = static_cast<std::uint8_t>(mapping->level),
-                                      .stage2 = true,
-                                      .ipa = leaf->ipa});
-  }
-  return GuestTranslation{mapping->address, *leaf, second, static_cast<std::uint8_t>(mapping->level),
-                          combine(leaf->memory, second)};
-}
 
 // Calls visitor(GuestVirtAddr, const Stage1Leaf&) for each leaf of stage 1 from `from` on that reaches the
 // page at `ipa` with the address that does; looks at about `budget` descriptors and returns where to go on,

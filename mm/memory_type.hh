@@ -6,7 +6,6 @@
 //   R and W are allocation hints. [ARMv7 B4.1, MAIR0]
 #pragma once
 
-#include <array>
 #include <cstdint>
 
 #include "mm/descriptor.hh"
@@ -33,15 +32,16 @@ struct MemoryType {
   return (mair & 0xf0) == 0 || mair == kMairNonCacheable ? Shareability::kOuter : shareability;
 }
 
-// Two bits of a short descriptor or of NMRR: non-cacheable; write-back write-allocate; write-through;
-// write-back.
-inline constexpr std::array<std::uint8_t, 4> kShortCacheability = {0x4, 0xf, 0xa, 0xe};
+// Two bits of a short descriptor or of NMRR: non-cacheable; write-back write-allocate; write-through; write-back.
+[[nodiscard]] constexpr unsigned short_cacheability(unsigned bits) {
+  return 0xeaf4U >> (4 * (bits & 3)) & 0xf;
+}
 
 // TEX, C and B without remapping [ARMv7 B3.8.2]; what is reserved there reads as Strongly-ordered here.
 [[nodiscard]] constexpr MemoryType short_memory_type(unsigned tex, unsigned cb, bool shareable) {
   const Shareability normal = shareable ? Shareability::kOuter : Shareability::kNone;
   if ((tex & 4) != 0) {
-    return {static_cast<std::uint8_t>(kShortCacheability[tex & 3] << 4 | kShortCacheability[cb]), normal};
+    return {static_cast<std::uint8_t>(short_cacheability(tex) << 4 | short_cacheability(cb)), normal};
   }
   switch (tex << 2 | cb) {
     case 0b00001:
@@ -60,21 +60,19 @@ inline constexpr std::array<std::uint8_t, 4> kShortCacheability = {0x4, 0xf, 0xa
   }
 }
 
-// With TEX remap: PRRR and NMRR by TEX[0], C and B [ARMv7 B3.8.3].
-[[nodiscard]] constexpr MemoryType remapped_memory_type(std::uint32_t prrr, std::uint32_t nmrr, unsigned tex,
-                                                        unsigned cb, bool s) {
-  const unsigned n = (tex & 1) << 2 | cb;
+// With TEX remap: PRRR and NMRR by n = TEX[0], C, B [ARMv7 B3.8.3]. Device memory is outer shareable in the end,
+// whatever PRRR.DS0 and DS1 say.
+[[nodiscard]] constexpr MemoryType remapped_memory_type(std::uint32_t prrr, std::uint32_t nmrr, unsigned n, bool s) {
   const unsigned type = prrr >> (2 * n) & 3;
-  if (type == 0 || type == 3) return {};
-  const bool shareable = (prrr >> ((type == 1 ? 16 : 18) + (s ? 1 : 0)) & 1) != 0;
+  if (type != 2) [[unlikely]]
+    return {type == 1 ? kMairDevice : kMairStronglyOrdered, Shareability::kOuter};
+  const std::uint32_t cacheability = nmrr >> (2 * n);
+  const unsigned mair = short_cacheability(cacheability >> 16) << 4 | short_cacheability(cacheability);
+  const bool shareable = (prrr >> (s ? 19 : 18) & 1) != 0;
   const bool not_outer = (prrr >> (24 + n) & 1) != 0;
-  const Shareability shareability = !shareable  ? Shareability::kNone
-                                    : not_outer ? Shareability::kInner
-                                                : Shareability::kOuter;
-  if (type == 1) return {kMairDevice, shareability};
-  const std::uint8_t inner = kShortCacheability[nmrr >> (2 * n) & 3];
-  const std::uint8_t outer = kShortCacheability[nmrr >> (2 * n + 16) & 3];
-  return {static_cast<std::uint8_t>(outer << 4 | inner), shareability};
+  return {static_cast<std::uint8_t>(mair), !shareable  ? Shareability::kNone
+                                           : not_outer ? Shareability::kInner
+                                                       : Shareability::kOuter};
 }
 
 // Of one nibble. Stage 2 has no allocation hints: stage 1's stay [ARMv7 B3.8.5].
@@ -86,26 +84,29 @@ inline constexpr std::array<std::uint8_t, 4> kShortCacheability = {0x4, 0xf, 0xa
 
 // Strongly-ordered before Device before Normal; non-cacheable before write-through before write-back; outer
 // before inner before non-shareable [ARMv7 B3.8.5].
+[[nodiscard]] constexpr Shareability combine(Shareability a, Shareability b) {
+  if (a == Shareability::kOuter || b == Shareability::kOuter) return Shareability::kOuter;
+  return a == Shareability::kInner || b == Shareability::kInner ? Shareability::kInner : Shareability::kNone;
+}
+[[nodiscard]] constexpr std::uint8_t combined_mair(std::uint8_t mair, Stage2Memory memory) {
+  if (memory == Stage2Memory::kNormal) [[likely]]
+    return mair;
+  const auto second = static_cast<unsigned>(memory);
+  const bool first_normal = (mair & 0xf0) != 0;
+  if (second < 4) return static_cast<std::uint8_t>(first_normal || second * 4 < mair ? second * 4 : mair);
+  if (!first_normal) return mair;
+  const std::uint8_t outer = combined_cacheability(mair >> 4, static_cast<std::uint8_t>(second >> 2));
+  const std::uint8_t inner = combined_cacheability(mair & 0xf, static_cast<std::uint8_t>(second & 3));
+  return static_cast<std::uint8_t>(outer << 4 | inner);
+}
 [[nodiscard]] constexpr MemoryType combine(MemoryType stage1, Stage2Attributes stage2) {
-  const auto memory = static_cast<unsigned>(stage2.memory());
-  MemoryType both;
-  if (!stage1.is_normal() || memory < 4) {
-    const std::uint8_t second = memory < 4 ? static_cast<std::uint8_t>(memory << 2) : 0xff;
-    const std::uint8_t first = stage1.is_normal() ? 0xff : stage1.mair;
-    both.mair = first < second ? first : second;
-  } else {
-    const std::uint8_t outer = combined_cacheability(stage1.mair >> 4, static_cast<std::uint8_t>(memory >> 2));
-    const std::uint8_t inner = combined_cacheability(stage1.mair & 0xf, static_cast<std::uint8_t>(memory & 3));
-    both.mair = static_cast<std::uint8_t>(outer << 4 | inner);
+  // Nearly always stage 2 is ordinary RAM, which takes nothing away.
+  if (stage2.has_type_of(Stage2Attributes::ram())) [[likely]] {
+    const bool outer = stage1.shareability == Shareability::kOuter;
+    return {stage1.mair, effective_shareability(stage1.mair, outer ? Shareability::kOuter : Shareability::kInner)};
   }
-  const auto either = [&](Shareability wanted) {
-    return stage1.shareability == wanted || stage2.shareability() == wanted;
-  };
-  const Shareability shareability = either(Shareability::kOuter)   ? Shareability::kOuter
-                                    : either(Shareability::kInner) ? Shareability::kInner
-                                                                   : Shareability::kNone;
-  both.shareability = effective_shareability(both.mair, shareability);
-  return both;
+  const std::uint8_t mair = combined_mair(stage1.mair, stage2.memory());
+  return {mair, effective_shareability(mair, combine(stage1.shareability, stage2.shareability()))};
 }
 
 }  // namespace cadastre

@@ -242,8 +242,8 @@ class PageTable {
   [[nodiscard]] Entry* root_table() const { return environment_.table_at(root_); }
   [[nodiscard]] Entry* child_of(Entry entry) const { return environment_.table_at(entry_address(entry)); }
   [[nodiscard]] static Mapping mapping_of(Entry entry, unsigned level, std::uint64_t input) {
-    return {entry_address(entry) + (input & (level_size(level) - 1)), Attributes::from_bits(leaf_attributes(entry)),
-            level};
+    return {PhysAddr(entry_address(entry).value() | (input & (level_size(level) - 1))),
+            Attributes::from_bits(leaf_attributes(entry)), level};
   }
 
   void write(Entry* entry, Entry value) {
@@ -309,6 +309,8 @@ class PageTable {
     }
   }
 
+  template <unsigned kLevel>
+  [[nodiscard]] std::optional<Mapping> query_in(Entry* table, std::uint64_t input) const;
   template <unsigned kLevel>
   [[nodiscard]] static bool fits(Range range, PhysAddr physical, unsigned largest_level) {
     return kLevel >= largest_level && covers<kLevel>(range) && physical.is_aligned(level_size(kLevel));

@@ -3,13 +3,24 @@
 
 namespace cadastre {
 
+// One level of `query` after the other, each with its own constants: this is on the path of every guest walk.
+template <class G, TableEnvironment E>
+template <unsigned kLevel>
+[[gnu::always_inline]] inline auto PageTable<G, E>::query_in(Entry* table, std::uint64_t input) const
+    -> std::optional<Mapping> {
+  const Entry value = environment_.load(table + index_of<kLevel>(input));
+  if constexpr (kLevel < kLastLevel) {
+    if ((value & kEntryTypeMask) == kEntryTypeMask) return query_in<kLevel + 1>(child_of(value), input);
+  }
+  if (!is_valid(value)) return std::nullopt;
+  return mapping_of(value, kLevel, input);
+}
+
 template <class G, TableEnvironment E>
 auto PageTable<G, E>::query(Input input) const -> std::optional<Mapping> {
   const std::uint64_t at = input.value();
   if (at >= kInputSize) return std::nullopt;
-  const Position position = find(at);
-  if (!is_valid(position.value)) return std::nullopt;
-  return mapping_of(position.value, position.level, at);
+  return query_in<1>(root_table(), at);
 }
 
 template <class G, TableEnvironment E>

@@ -116,8 +116,7 @@ class Stage2 {
   // ---- Dirty log
 
   // See DirtyLog::start. Then protect_some until all of the range is done; from then on no write goes unseen.
-  [[nodiscard]] Result<> start_log(IpaAddr first, std::uint64_t size, unsigned level,
-                                   std::span<std::uint32_t> words) {
+  [[nodiscard]] Result<> start_log(IpaAddr first, std::uint64_t size, unsigned level, std::span<std::uint32_t> words) {
     return log_.start(first, size, level, words);
   }
   // Write-protects what the log covers, from `done` bytes into it, about `budget` leaves; returns the new

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "mm/access.hh"
 #include "mm/address.hh"
 #include "mm/descriptor.hh"
 #include "mm/page_table.hh"
@@ -42,23 +43,31 @@ class Stage2Attributes {
   // Readable, writable, executable; inner shareable.
   [[nodiscard]] static constexpr Stage2Attributes ram() { return of(Stage2Memory::kNormal); }
   // Readable and writable; what a guest executes from a device is its own fault.
-  [[nodiscard]] static constexpr Stage2Attributes device() {
-    return of(Stage2Memory::kDevice).with_execute(false);
-  }
+  [[nodiscard]] static constexpr Stage2Attributes device() { return of(Stage2Memory::kDevice).with_execute(false); }
   [[nodiscard]] static constexpr Stage2Attributes of(Stage2Memory memory) {
     return Stage2Attributes(static_cast<Entry>(memory) << 2 | kHapRead | kHapWrite | kAccessFlag |
                             shareability_bits(Shareability::kInner));
   }
 
-  [[nodiscard]] constexpr Stage2Memory memory() const {
-    return static_cast<Stage2Memory>((bits_ >> 2) & 0xf);
+  [[nodiscard]] constexpr Stage2Memory memory() const { return static_cast<Stage2Memory>((bits_ >> 2) & 0xf); }
+  // The same memory type and shareability.
+  [[nodiscard]] constexpr bool has_type_of(Stage2Attributes other) const {
+    return ((bits_ ^ other.bits_) & (Entry{0xf} << 2 | kShareabilityMask)) == 0;
   }
+  // Device or Strongly-ordered.
+  [[nodiscard]] constexpr bool is_device() const { return (bits_ >> 4 & 3) == 0; }
   [[nodiscard]] constexpr Shareability shareability() const {
     return static_cast<Shareability>((bits_ & kShareabilityMask) >> kShareabilityShift);
   }
   [[nodiscard]] constexpr bool readable() const { return (bits_ & kHapRead) != 0; }
   [[nodiscard]] constexpr bool writable() const { return (bits_ & kHapWrite) != 0; }
   [[nodiscard]] constexpr bool executable() const { return (bits_ & kExecuteNever) == 0; }
+  // Execution needs the right to read too.
+  [[nodiscard]] constexpr bool allow(Access access) const {
+    return access == Access::kRead    ? readable()
+           : access == Access::kWrite ? writable()
+                                      : (bits_ & (kHapRead | kExecuteNever)) == kHapRead;
+  }
   // Ours, ignored by the CPU: the frame is counted and copied on the first write.
   [[nodiscard]] constexpr bool copy_on_write() const { return (bits_ & kCopyOnWrite) != 0; }
   // Ours: read-only just until the first write, which the dirty log wants to hear of.
@@ -67,9 +76,7 @@ class Stage2Attributes {
   [[nodiscard]] constexpr Stage2Attributes with_read(bool on) const { return with(kHapRead, on); }
   [[nodiscard]] constexpr Stage2Attributes with_write(bool on) const { return with(kHapWrite, on); }
   [[nodiscard]] constexpr Stage2Attributes with_execute(bool on) const { return with(kExecuteNever, !on); }
-  [[nodiscard]] constexpr Stage2Attributes with_copy_on_write(bool on) const {
-    return with(kCopyOnWrite, on);
-  }
+  [[nodiscard]] constexpr Stage2Attributes with_copy_on_write(bool on) const { return with(kCopyOnWrite, on); }
   [[nodiscard]] constexpr Stage2Attributes with_write_logged(bool on) const { return with(kWriteLogged, on); }
 
   [[nodiscard]] constexpr Entry bits() const { return bits_; }
@@ -102,10 +109,7 @@ struct Stage2Geometry {
   static constexpr unsigned kRootEntries = 1024;
 
   // Memory type and shareability need a break; permissions alone do not [ARMv7 B3.10.1].
-  [[nodiscard]] static constexpr bool needs_break(Attributes from, Attributes to) {
-    constexpr Entry kType = Entry{0xf} << 2 | kShareabilityMask;
-    return ((from.bits() ^ to.bits()) & kType) != 0;
-  }
+  [[nodiscard]] static constexpr bool needs_break(Attributes from, Attributes to) { return !from.has_type_of(to); }
 };
 
 }  // namespace cadastre

@@ -12,10 +12,7 @@ Result<FaultAnswer> Stage2<E>::serve_fault(IpaAddr ipa, Access access, const Ram
     return FaultAnswer::kRetry;
   }
   const Stage2Attributes attributes = mapping->attributes;
-  const bool allowed = access == Access::kRead    ? attributes.readable()
-                       : access == Access::kWrite ? attributes.writable()
-                                                  : attributes.readable() && attributes.executable();
-  if (allowed) return FaultAnswer::kRetry;  // another CPU was faster, or its TLB forgot late
+  if (attributes.allow(access)) return FaultAnswer::kRetry;  // another CPU was faster, or its TLB forgot late
   if (access != Access::kWrite) return FaultAnswer::kDenied;
   if (attributes.copy_on_write()) {
     if (const Result<> done = copy_on_write(ipa, *mapping); !done) return std::unexpected(done.error());
@@ -34,16 +31,14 @@ Result<> Stage2<E>::populate(IpaAddr ipa, Access access, const RamRange& ram) {
   const unsigned largest = logging ? std::max(ram.largest_level, log_.level()) : ram.largest_level;
   for (unsigned level = largest;; ++level) {
     const IpaAddr base = ipa.aligned_down(level_size(level));
-    if (level != kLastLevel && (!ram.contains(base, level_size(level)) || !table_.is_empty(base, level)))
-      continue;
+    if (level != kLastLevel && (!ram.contains(base, level_size(level)) || !table_.is_empty(base, level))) continue;
     const Result<PhysAddr> frame = environment_.allocate_frame(base, level);
     if (!frame) {
       if (level == kLastLevel) return std::unexpected(frame.error());
       continue;
     }
     const bool write = access == Access::kWrite;
-    const Stage2Attributes attributes =
-        logging && !write ? logged(Stage2Attributes::ram()) : Stage2Attributes::ram();
+    const Stage2Attributes attributes = logging && !write ? logged(Stage2Attributes::ram()) : Stage2Attributes::ram();
     const Result<> mapped = table_.map_leaf(base, *frame, level, attributes);
     if (!mapped) {
       environment_.free_frame(*frame, level);
@@ -138,8 +133,7 @@ Result<> Stage2<E>::copy_on_write(IpaAddr ipa, const Mapping& mapping) {
 // Gives one leaf other rights.
 template <Stage2Environment E>
 void Stage2<E>::change_leaf(IpaAddr ipa, Stage2Attributes attributes) {
-  table_.protect_leaves_some(ipa.aligned_down(kPageSize), kPageSize, 1,
-                             [&](const Mapping&) { return attributes; });
+  table_.protect_leaves_some(ipa.aligned_down(kPageSize), kPageSize, 1, [&](const Mapping&) { return attributes; });
 }
 
 template <Stage2Environment E>
@@ -178,8 +172,7 @@ std::size_t Stage2<E>::fetch_log(std::size_t first_word, std::span<std::uint32_t
         }
         const auto start = static_cast<unsigned>(std::countr_zero(bits));
         const auto length = static_cast<unsigned>(std::countr_one(bits >> start));
-        bits =
-            start + length == DirtyLog::kGranulesPerWord ? 0 : bits >> (start + length) << (start + length);
+        bits = start + length == DirtyLog::kGranulesPerWord ? 0 : bits >> (start + length) << (start + length);
         return std::pair(log_.first() + (first_word + word) * per_word + start * granule, length * granule);
       },
       [](const Mapping& mapping) { return logged(mapping.attributes); });
@@ -188,8 +181,7 @@ std::size_t Stage2<E>::fetch_log(std::size_t first_word, std::span<std::uint32_t
 
 template <Stage2Environment E>
 Result<std::uint64_t> Stage2<E>::unprotect_some(IpaAddr first, std::uint64_t size, unsigned budget) {
-  return table_.protect_some(first, size, budget,
-                             [](const Mapping& mapping) { return unlogged(mapping.attributes); });
+  return table_.protect_some(first, size, budget, [](const Mapping& mapping) { return unlogged(mapping.attributes); });
 }
 
 // ---- Merging

@@ -62,7 +62,12 @@ class Guest {
   }
   std::uint64_t par(std::uint32_t va, Access access = Access::kRead, Privilege privilege = Privilege::kPrivileged) {
     const auto result = walk(va, access, privilege);
-    return result ? par_of(*result) : par_of(result.error());
+    return result ? par_of(mmu, *result) : par_of(result.error());
+  }
+  MemoryType memory_type(std::uint32_t va, Access access = Access::kRead) {
+    const auto result = walk(va, access);
+    REQUIRE(result);
+    return memory_of(mmu, *result);
   }
   GuestFault fault(std::uint32_t va, Access access = Access::kRead, Privilege privilege = Privilege::kPrivileged) {
     const auto result = walk(va, access, privilege);
@@ -106,11 +111,11 @@ TEST_CASE("with the MMU off an address is its IPA, with all rights") {
   guest.mmu.sctlr = 0;
   guest.map(0x5000);
   CHECK(guest.physical(0x5678, Access::kWrite, Privilege::kUser) == PhysAddr(0x4000'5678));
-  CHECK(guest.walk(0x5678)->memory.mair == kMairStronglyOrdered);
-  CHECK(guest.walk(0x5678, Access::kExecute)->memory.mair == kMairNonCacheable);
+  CHECK(guest.memory_type(0x5678).mair == kMairStronglyOrdered);
+  CHECK(guest.memory_type(0x5678, Access::kExecute).mair == kMairNonCacheable);
   guest.mmu.hcr = GuestMmu::kHcrDefaultCacheable;
   guest.mmu.sctlr = 1;
-  CHECK(guest.walk(0x5678)->memory.mair == kMairWriteBack);
+  CHECK(guest.memory_type(0x5678).mair == kMairWriteBack);
   CHECK(guest.reads == 0);
 }
 
@@ -411,7 +416,7 @@ struct RandomGuest : Guest {
   std::mt19937_64 random;
 };
 
-model::Answer answer_of(const WalkResult<GuestTranslation>& result) {
+model::Answer answer_of(const GuestMmu& mmu, const WalkResult<GuestTranslation>& result) {
   static constexpr const char* kNames[] = {"translation", "access flag", "domain", "permission", "external"};
   if (!result) {
     const GuestFault& fault = result.error();
@@ -421,10 +426,11 @@ model::Answer answer_of(const WalkResult<GuestTranslation>& result) {
             .stage2 = fault.stage2,
             .on_walk = fault.on_walk};
   }
+  const MemoryType memory = memory_of(mmu, *result);
   return {.what = "ok",
           .physical = result->physical.value(),
-          .mair = result->memory.mair,
-          .sh = static_cast<unsigned>(result->memory.shareability)};
+          .mair = memory.mair,
+          .sh = static_cast<unsigned>(memory.shareability)};
 }
 
 TEST_CASE("random tables in both formats translate as the reference does, for every access") {
@@ -440,7 +446,7 @@ TEST_CASE("random tables in both formats translate as the reference does, for ev
       const auto access = static_cast<Access>(guest.below(3));
       const auto privilege = static_cast<Privilege>(guest.below(2));
       const model::Answer expected = model::ReferenceWalk(registers, guest.memory, access, privilege).translate(va);
-      const model::Answer found = answer_of(guest.walk(va, access, privilege));
+      const model::Answer found = answer_of(guest.mmu, guest.walk(va, access, privilege));
       if (found.what == "ok") ++good;
       INFO("va " << va << " ttbcr " << guest.mmu.ttbcr << " sctlr " << guest.mmu.sctlr);
       INFO("expected " << expected.what << " level " << expected.level << ", found " << found.what << " "
