@@ -13,9 +13,8 @@ class AllocFlags {
   explicit constexpr AllocFlags(unsigned bits) : bits_(bits) {}
 
   [[nodiscard]] constexpr bool has(AllocFlags flag) const { return (bits_ & flag.bits_) != 0; }
-  [[nodiscard]] constexpr bool has_all(AllocFlags flags) const {
-    return (bits_ & flags.bits_) == flags.bits_;
-  }
+  [[nodiscard]] constexpr bool has_all(AllocFlags flags) const { return (bits_ & flags.bits_) == flags.bits_; }
+  [[nodiscard]] constexpr AllocFlags without(AllocFlags flags) const { return AllocFlags(bits_ & ~flags.bits_); }
   friend constexpr AllocFlags operator|(AllocFlags a, AllocFlags b) { return AllocFlags(a.bits_ | b.bits_); }
   friend constexpr bool operator==(AllocFlags, AllocFlags) = default;
 
@@ -32,8 +31,8 @@ inline constexpr AllocFlags kZero{1U << 4U};         // cleared
 inline constexpr AllocFlags kAtomic{1U << 5U};       // no reclaim; may go below the minimum watermark
 inline constexpr AllocFlags kNoRetry{1U << 6U};      // one try: no direct reclaim
 inline constexpr AllocFlags kNoWarn{1U << 7U};       // failing is expected: no line in the log
-inline constexpr AllocFlags kCold{1U << 8U};      // not for this CPU's cache: the page that was longest free
-inline constexpr AllocFlags kThisNode{1U << 9U};  // no other node
+inline constexpr AllocFlags kCold{1U << 8U};         // not for this CPU's cache: the page that was longest free
+inline constexpr AllocFlags kThisNode{1U << 9U};     // no other node
 
 // Every allocation may fail, and says so. Code that wants one that does not is refused by the compiler.
 inline constexpr struct NoFail {

@@ -164,8 +164,7 @@ FrameIndex Buddy::steal_block(FrameIndex block, unsigned block_order, unsigned o
   const auto owner = static_cast<MigrateType>((*frames_)[block].value());
   if (block_order >= kPageblockOrder) {
     remove(block, block_order);
-    for (FrameIndex i = block; i < block + (1U << block_order); i += kPagesPerBlock)
-      frames_->set_pageblock(i, type);
+    for (FrameIndex i = block; i < block + (1U << block_order); i += kPagesPerBlock) frames_->set_pageblock(i, type);
     cut(block, block_order, order, type);
     return block;
   }
@@ -200,8 +199,7 @@ bool Buddy::worth_claiming(FrameIndex in_pageblock, MigrateType type) const {
 void Buddy::split_section(FrameIndex in_section) {
   const FrameIndex start = in_section & ~(kFramesPerSection - 1);
   const FrameWord word = (*frames_)[start].word();
-  if (word.order != kMaxOrder || (word.state != FrameState::kFree && word.state != FrameState::kCmaIdle))
-    return;
+  if (word.order != kMaxOrder || (word.state != FrameState::kFree && word.state != FrameState::kCmaIdle)) return;
   const auto type = static_cast<MigrateType>((*frames_)[start].value());
   remove(start, kMaxOrder);
   insert(start, kPageblockOrder, type);

@@ -63,13 +63,9 @@ class Buddy {
   [[nodiscard]] bool has_block(unsigned order, MigrateType type, bool may_borrow_cma) const;
 
  private:
-  [[nodiscard]] FrameList& list(unsigned order, MigrateType type) {
-    return lists_[order][static_cast<unsigned>(type)];
-  }
+  [[nodiscard]] FrameList& list(unsigned order, MigrateType type) { return lists_[order][static_cast<unsigned>(type)]; }
   [[nodiscard]] unsigned orders(MigrateType type) const { return nonempty_[static_cast<unsigned>(type)]; }
-  [[nodiscard]] std::uint32_t& counter(MigrateType type) {
-    return type == MigrateType::kIsolate ? isolated_ : free_;
-  }
+  [[nodiscard]] std::uint32_t& counter(MigrateType type) { return type == MigrateType::kIsolate ? isolated_ : free_; }
   [[nodiscard]] MigrateType list_type(FrameIndex index) const;
   [[nodiscard]] FrameState free_state(FrameIndex index) const;
   void insert(FrameIndex block, unsigned order, MigrateType type);
@@ -78,8 +74,7 @@ class Buddy {
   void cut(FrameIndex block, unsigned from, unsigned to, MigrateType type);
   [[nodiscard]] bool may_merge_pageblocks(FrameIndex in_section);
   [[nodiscard]] FrameIndex steal(unsigned order, MigrateType type);
-  [[nodiscard]] FrameIndex steal_block(FrameIndex block, unsigned block_order, unsigned order,
-                                       MigrateType type);
+  [[nodiscard]] FrameIndex steal_block(FrameIndex block, unsigned block_order, unsigned order, MigrateType type);
   [[nodiscard]] bool worth_claiming(FrameIndex in_pageblock, MigrateType type) const;
   void split_section(FrameIndex in_section);
   void relist(FrameIndex in_pageblock, MigrateType type, bool isolated);

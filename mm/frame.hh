@@ -145,9 +145,7 @@ class FrameTable {
   [[nodiscard]] Pfn pfn_of(FrameIndex index) const {
     return Pfn(sections_[index / kFramesPerSection].first_pfn + index % kFramesPerSection);
   }
-  [[nodiscard]] FrameIndex index_of(const Frame& frame) const {
-    return static_cast<FrameIndex>(&frame - frames_);
-  }
+  [[nodiscard]] FrameIndex index_of(const Frame& frame) const { return static_cast<FrameIndex>(&frame - frames_); }
 
   [[nodiscard]] Frame& operator[](FrameIndex index) { return frames_[index]; }
   [[nodiscard]] const Frame& operator[](FrameIndex index) const { return frames_[index]; }
@@ -160,9 +158,7 @@ class FrameTable {
   [[nodiscard]] FrameIndex head_of(FrameIndex index) const;
 
   [[nodiscard]] Section& section_of(FrameIndex index) { return sections_[index / kFramesPerSection]; }
-  [[nodiscard]] const Section& section_of(FrameIndex index) const {
-    return sections_[index / kFramesPerSection];
-  }
+  [[nodiscard]] const Section& section_of(FrameIndex index) const { return sections_[index / kFramesPerSection]; }
   // What a pageblock is for, and whether somebody is collecting it meanwhile. Written under the zone's lock.
   [[nodiscard]] std::uint8_t pageblock(FrameIndex index) const {
     return relaxed_load(section_of(index).pageblocks[index / kPagesPerBlock % 2]);

@@ -120,8 +120,7 @@ Result<Memblock::Slice> Memblock::isolate_range(MemblockType& type, PhysAddr bas
   Slice slice;
   if (base == end) return slice;
   while (type.cnt + 2 > type.max) {
-    if (const auto doubled = double_array(type, base, size); !doubled)
-      return std::unexpected(doubled.error());
+    if (const auto doubled = double_array(type, base, size); !doubled) return std::unexpected(doubled.error());
   }
   const auto split_at = [&](std::size_t i, PhysAddr at) {
     MemblockRegion lower = type.regions[i];
@@ -229,8 +228,7 @@ Result<> Memblock::set_flags(PhysAddr base, std::uint64_t size, MemblockFlags se
 }
 
 Result<> Memblock::clear_flags(PhysAddr base, std::uint64_t size, MemblockFlags clear) {
-  return change_memory(base, size,
-                       [&](MemblockRegion& region) { region.flags = without(region.flags, clear); });
+  return change_memory(base, size, [&](MemblockRegion& region) { region.flags = without(region.flags, clear); });
 }
 
 void Memblock::trim_memory(std::uint64_t alignment) {
@@ -282,8 +280,7 @@ bool Memblock::skip(const MemblockRegion& region, NodeId nid, MemblockFlags flag
   using enum MemblockFlags;
   return (nid != kNoNode && region.nid != nid) ||
          (avoid_hotplug_ && has(region.flags, kHotplug) && !has(flags, kHotplug)) ||
-         (has(flags, kMirror) && !has(region.flags, kMirror)) ||
-         (has(region.flags, kNomap) && !has(flags, kNomap));
+         (has(flags, kMirror) && !has(region.flags, kMirror)) || (has(region.flags, kNomap) && !has(flags, kNomap));
 }
 
 Memblock::Range Memblock::gap_at(std::size_t index) const {
@@ -299,8 +296,7 @@ bool Memblock::next_free(Cursor& cursor, NodeId nid, MemblockFlags flags, Range&
       continue;
     }
     const Range gap = gap_at(cursor.gap);
-    out = {
-        .start = std::max(region.base, gap.start), .end = std::min(region.end(), gap.end), .nid = region.nid};
+    out = {.start = std::max(region.base, gap.start), .end = std::min(region.end(), gap.end), .nid = region.nid};
     // The one that ends first is used up.
     if (region.end() <= gap.end) {
       ++cursor.memory;
@@ -320,8 +316,7 @@ bool Memblock::previous_free(Cursor& cursor, NodeId nid, MemblockFlags flags, Ra
       continue;
     }
     const Range gap = gap_at(cursor.gap - 1);
-    out = {
-        .start = std::max(region.base, gap.start), .end = std::min(region.end(), gap.end), .nid = region.nid};
+    out = {.start = std::max(region.base, gap.start), .end = std::min(region.end(), gap.end), .nid = region.nid};
     if (region.base >= gap.start) {
       --cursor.memory;
     } else {
@@ -334,8 +329,8 @@ bool Memblock::previous_free(Cursor& cursor, NodeId nid, MemblockFlags flags, Ra
 
 // ---- Allocation ----
 
-Result<PhysAddr> Memblock::find_in_range(std::uint64_t size, std::uint64_t alignment, PhysAddr start,
-                                         PhysAddr end, NodeId nid, MemblockFlags flags) const {
+Result<PhysAddr> Memblock::find_in_range(std::uint64_t size, std::uint64_t alignment, PhysAddr start, PhysAddr end,
+                                         NodeId nid, MemblockFlags flags) const {
   if (end == kAccessible) end = current_limit_;
   start = std::max(start, PhysAddr(kPageSize));  // frame 0 is never given out
   end = std::max(start, end);
@@ -361,8 +356,8 @@ Result<PhysAddr> Memblock::find_in_range(std::uint64_t size, std::uint64_t align
   return std::unexpected(Error::kNoMemory);
 }
 
-Result<PhysAddr> Memblock::alloc_range_nid(std::uint64_t size, std::uint64_t alignment, PhysAddr start,
-                                           PhysAddr end, NodeId nid, NodeMatch match) {
+Result<PhysAddr> Memblock::alloc_range_nid(std::uint64_t size, std::uint64_t alignment, PhysAddr start, PhysAddr end,
+                                           NodeId nid, NodeMatch match) {
   if (alignment == 0) alignment = kDefaultAlignment;
   if (!std::has_single_bit(alignment)) return std::unexpected(Error::kInvalid);
   const auto take_from = [&](NodeId from, MemblockFlags flags) -> Result<PhysAddr> {
@@ -382,8 +377,8 @@ Result<PhysAddr> Memblock::alloc_range_nid(std::uint64_t size, std::uint64_t ali
   return take(MemblockFlags::kNone);
 }
 
-Result<PhysAddr> Memblock::alloc_with_wish(std::uint64_t size, std::uint64_t alignment, PhysAddr min,
-                                           PhysAddr max, NodeId nid, NodeMatch match) {
+Result<PhysAddr> Memblock::alloc_with_wish(std::uint64_t size, std::uint64_t alignment, PhysAddr min, PhysAddr max,
+                                           NodeId nid, NodeMatch match) {
   max = max == kAccessible ? current_limit_ : std::min(max, current_limit_);
   const auto found = alloc_range_nid(size, alignment, min, max, nid, match);
   if (found || min.value() == 0) return found;
@@ -394,18 +389,17 @@ Result<PhysAddr> Memblock::alloc(std::uint64_t size, std::uint64_t alignment) {
   return alloc_range(size, alignment, PhysAddr(0), kAccessible);
 }
 
-Result<PhysAddr> Memblock::alloc_range(std::uint64_t size, std::uint64_t alignment, PhysAddr start,
-                                       PhysAddr end) {
+Result<PhysAddr> Memblock::alloc_range(std::uint64_t size, std::uint64_t alignment, PhysAddr start, PhysAddr end) {
   return alloc_range_nid(size, alignment, start, end, kNoNode, NodeMatch::kPreferred);
 }
 
-Result<PhysAddr> Memblock::alloc_try_nid(std::uint64_t size, std::uint64_t alignment, PhysAddr min,
-                                         PhysAddr max, NodeId nid) {
+Result<PhysAddr> Memblock::alloc_try_nid(std::uint64_t size, std::uint64_t alignment, PhysAddr min, PhysAddr max,
+                                         NodeId nid) {
   return alloc_with_wish(size, alignment, min, max, nid, NodeMatch::kPreferred);
 }
 
-Result<PhysAddr> Memblock::alloc_exact_nid(std::uint64_t size, std::uint64_t alignment, PhysAddr min,
-                                           PhysAddr max, NodeId nid) {
+Result<PhysAddr> Memblock::alloc_exact_nid(std::uint64_t size, std::uint64_t alignment, PhysAddr min, PhysAddr max,
+                                           NodeId nid) {
   return alloc_with_wish(size, alignment, min, max, nid, NodeMatch::kExact);
 }
 
@@ -451,11 +445,11 @@ void Memblock::dump(Log& log) const {
     for (std::size_t i = 0; i < type->cnt; ++i) {
       const MemblockRegion& region = type->regions[i];
       if (region.nid == kNoNode) {
-        log.print("  {}[{}] [{}-{}] {:x} bytes flags {:x}", type->name, i, region.base, region.end() - 1,
-                  region.size, static_cast<unsigned>(region.flags));
+        log.print("  {}[{}] [{}-{}] {:x} bytes flags {:x}", type->name, i, region.base, region.end() - 1, region.size,
+                  static_cast<unsigned>(region.flags));
       } else {
-        log.print("  {}[{}] [{}-{}] {:x} bytes on node {} flags {:x}", type->name, i, region.base,
-                  region.end() - 1, region.size, region.nid, static_cast<unsigned>(region.flags));
+        log.print("  {}[{}] [{}-{}] {:x} bytes on node {} flags {:x}", type->name, i, region.base, region.end() - 1,
+                  region.size, region.nid, static_cast<unsigned>(region.flags));
       }
     }
   }

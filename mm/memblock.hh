@@ -120,12 +120,11 @@ class Memblock {
   // alignment that is no power of two.
   [[nodiscard]] Result<PhysAddr> alloc(std::uint64_t size, std::uint64_t alignment);
   // Only from [start, end).
-  [[nodiscard]] Result<PhysAddr> alloc_range(std::uint64_t size, std::uint64_t alignment, PhysAddr start,
-                                             PhysAddr end);
+  [[nodiscard]] Result<PhysAddr> alloc_range(std::uint64_t size, std::uint64_t alignment, PhysAddr start, PhysAddr end);
   // From `nid` when it has the room, else from any node. `min` is a wish that is dropped when nothing else
   // fits; `max` (at most `current_limit`) is firm.
-  [[nodiscard]] Result<PhysAddr> alloc_try_nid(std::uint64_t size, std::uint64_t alignment, PhysAddr min,
-                                               PhysAddr max, NodeId nid);
+  [[nodiscard]] Result<PhysAddr> alloc_try_nid(std::uint64_t size, std::uint64_t alignment, PhysAddr min, PhysAddr max,
+                                               NodeId nid);
   // The same, from that node only.
   [[nodiscard]] Result<PhysAddr> alloc_exact_nid(std::uint64_t size, std::uint64_t alignment, PhysAddr min,
                                                  PhysAddr max, NodeId nid);

@@ -58,9 +58,7 @@ constexpr std::uint16_t set_of(States... states) {
 constexpr auto transitions() {
   using enum FrameState;
   std::array<std::uint16_t, kFrameStates> table{};
-  const auto from = [&](FrameState state) -> std::uint16_t& {
-    return table[static_cast<std::size_t>(state)];
-  };
+  const auto from = [&](FrameState state) -> std::uint16_t& { return table[static_cast<std::size_t>(state)]; };
   from(kReserved) = set_of(kFree, kCmaIdle, kPoisoned);
   from(kFree) = set_of(kCached, kHyp, kCmaIdle, kPoisoned);
   from(kCached) = set_of(kFree, kHyp, kPoisoned);

@@ -109,6 +109,7 @@ class PageAllocatorBase {
 
   // The CPU's memory is nearest to it on `nid`. Before the CPU allocates.
   void set_cpu_node(unsigned cpu, NodeId nid);
+  [[nodiscard]] NodeId cpu_node(unsigned cpu) const { return per_cpu_[cpu].nid; }
 
   // Exactly the frames [first, past): isolates their pageblocks, moves what is movable out of the way, and
   // takes them as single pages in `state` (kHyp or kDmaPinned). kBusy, with all as before but for pages that

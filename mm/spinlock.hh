@@ -5,9 +5,20 @@
 #include <atomic>
 #include <cstdint>
 
+#if __STDC_HOSTED__
+#include <sched.h>
+#endif
+
 #include "mm/annotations.hh"
 
 namespace cadastre {
+
+// Between two looks at a lock. On a host whoever is next in line may not be running: let it.
+inline void spin_wait() {
+#if __STDC_HOSTED__
+  sched_yield();
+#endif
+}
 
 class CAPABILITY("spinlock") Spinlock {
  public:
@@ -17,12 +28,9 @@ class CAPABILITY("spinlock") Spinlock {
 
   void lock() ACQUIRE() {
     const std::uint32_t ticket = next_.fetch_add(1, std::memory_order_relaxed);
-    while (serving_.load(std::memory_order_acquire) != ticket) {
-    }
+    while (serving_.load(std::memory_order_acquire) != ticket) spin_wait();
   }
-  void unlock() RELEASE() {
-    serving_.store(serving_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
-  }
+  void unlock() RELEASE() { serving_.store(serving_.load(std::memory_order_relaxed) + 1, std::memory_order_release); }
 
  private:
   std::atomic<std::uint32_t> next_ = 0;

@@ -51,9 +51,8 @@ void set_watermarks(std::array<Zone, kMaxZones>& zones) {
     const std::uint32_t managed = zone.managed();
     if (managed == 0) continue;
     // High memory is for those who can wait: a token amount.
-    const std::uint64_t min = zone.kind() == ZoneKind::kHighmem
-                                  ? std::clamp<std::uint64_t>(managed / 1024, 32, 128)
-                                  : min_total * managed / low_memory;
+    const std::uint64_t min = zone.kind() == ZoneKind::kHighmem ? std::clamp<std::uint64_t>(managed / 1024, 32, 128)
+                                                                : min_total * managed / low_memory;
     // A zone of a few pages keeps no more than a part of them.
     const auto mark = static_cast<std::uint32_t>(std::min<std::uint64_t>(min, managed / 8));
     const std::uint32_t step = std::max(mark / 4, managed / 1000);

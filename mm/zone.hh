@@ -64,12 +64,8 @@ class Zone {
   [[nodiscard]] const Watermarks& watermarks() const { return watermarks_; }
   void set_watermarks(const Watermarks& watermarks) { watermarks_ = watermarks; }
   // Frames kept back from requests that could have gone to the `highest` kind of zone.
-  [[nodiscard]] std::uint32_t reserve(ZoneKind highest) const {
-    return reserve_[static_cast<unsigned>(highest)];
-  }
-  void set_reserve(ZoneKind highest, std::uint32_t frames) {
-    reserve_[static_cast<unsigned>(highest)] = frames;
-  }
+  [[nodiscard]] std::uint32_t reserve(ZoneKind highest) const { return reserve_[static_cast<unsigned>(highest)]; }
+  void set_reserve(ZoneKind highest, std::uint32_t frames) { reserve_[static_cast<unsigned>(highest)] = frames; }
 
   // May a request that could have gone to `highest` take a block of `order` and leave `mark` free? Without
   // the lock, so only about right when others allocate too.
@@ -77,12 +73,8 @@ class Zone {
                               AllocFlags flags) const NO_THREAD_SAFETY_ANALYSIS;
 
   [[nodiscard]] std::uint32_t free_frames() const NO_THREAD_SAFETY_ANALYSIS { return buddy.free_frames(); }
-  [[nodiscard]] std::uint32_t free_cma_frames() const NO_THREAD_SAFETY_ANALYSIS {
-    return buddy.free_cma_frames();
-  }
-  [[nodiscard]] std::uint32_t isolated_frames() const NO_THREAD_SAFETY_ANALYSIS {
-    return buddy.isolated_frames();
-  }
+  [[nodiscard]] std::uint32_t free_cma_frames() const NO_THREAD_SAFETY_ANALYSIS { return buddy.free_cma_frames(); }
+  [[nodiscard]] std::uint32_t isolated_frames() const NO_THREAD_SAFETY_ANALYSIS { return buddy.isolated_frames(); }
 
   mutable Spinlock lock;
   Buddy buddy GUARDED_BY(lock);

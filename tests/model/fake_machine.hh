@@ -29,8 +29,8 @@ class FakeMachine {
       : banks_(std::move(banks)), high_memory_(high_memory) {
     for (const FakeBank& bank : banks_) size_ += static_cast<std::size_t>(bank.size);
     // What is aligned in RAM is aligned here too, if banks are multiples of 4 MiB.
-    void* mapping = mmap(nullptr, size_ + kAlignment, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* mapping =
+        mmap(nullptr, size_ + kAlignment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapping == MAP_FAILED) fail("cannot map RAM");
     mapping_ = static_cast<std::byte*>(mapping);
     const auto address = reinterpret_cast<std::uintptr_t>(mapping_);

@@ -33,8 +33,7 @@ class MemblockModel {
                                .size = kPageSize,
                                .flags = reserved ? MemblockFlags::kNone : page.flags,
                                .nid = reserved ? page.reserved_nid : page.nid};
-      if (!all.empty() && all.back().end() == one.base && all.back().flags == one.flags &&
-          all.back().nid == one.nid) {
+      if (!all.empty() && all.back().end() == one.base && all.back().flags == one.flags && all.back().nid == one.nid) {
         all.back().size += kPageSize;
       } else {
         all.push_back(one);
@@ -44,8 +43,8 @@ class MemblockModel {
   }
 
   // Where an allocation of whole pages must come from.
-  std::optional<std::size_t> find(std::size_t count, std::size_t alignment, std::size_t start,
-                                  std::size_t end, NodeId nid, bool bottom_up) const {
+  std::optional<std::size_t> find(std::size_t count, std::size_t alignment, std::size_t start, std::size_t end,
+                                  NodeId nid, bool bottom_up) const {
     std::optional<std::size_t> best;
     for (std::size_t at = 0; at + count <= pages_.size(); ++at) {
       if (at % alignment != 0 || at < std::max<std::size_t>(start, 1) || at + count > end) continue;

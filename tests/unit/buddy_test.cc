@@ -35,8 +35,7 @@ struct Fixture {
   }
   std::uint32_t blocks(unsigned order) const {
     std::uint32_t count = 0;
-    for (unsigned type = 0; type < kMigrateTypes; ++type)
-      count += buddy.blocks(order, static_cast<MigrateType>(type));
+    for (unsigned type = 0; type < kMigrateTypes; ++type) count += buddy.blocks(order, static_cast<MigrateType>(type));
     return count;
   }
 
@@ -191,9 +190,7 @@ TEST_CASE("buddy: random requests of all kinds agree with a frame by frame model
   Fixture f(kSections);
   BuddyModel model(kSections * kFramesPerSection);
   std::mt19937_64 random(test_seed());
-  const auto pick = [&](std::size_t below) {
-    return std::uniform_int_distribution<std::size_t>(0, below - 1)(random);
-  };
+  const auto pick = [&](std::size_t below) { return std::uniform_int_distribution<std::size_t>(0, below - 1)(random); };
   f.release(37, kSections * kFramesPerSection - 11);
   model.release(37, kSections * kFramesPerSection - 11 - 37);
   for (int step = 0; step < 60'000; ++step) {

@@ -117,8 +117,7 @@ TEST_CASE("ownership: a block is given to one guest, split, joined, and shared; 
 
 TEST_CASE("ownership: the table lets nothing pass between guests, and nothing out of poison") {
   using enum FrameState;
-  for (unsigned to = 0; to < kFrameStates; ++to)
-    CHECK_FALSE(may_become(kPoisoned, static_cast<FrameState>(to)));
+  for (unsigned to = 0; to < kFrameStates; ++to) CHECK_FALSE(may_become(kPoisoned, static_cast<FrameState>(to)));
   CHECK_FALSE(may_become(kGuest, kHyp));
   CHECK_FALSE(may_become(kGuest, kSlab));
   CHECK_FALSE(may_become(kCmaLent, kDmaPinned));

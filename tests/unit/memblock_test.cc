@@ -51,9 +51,8 @@ std::vector<Free> free_ranges(const Memblock& memblock, NodeId nid = kNoNode, Me
   memblock.for_each_free_range(
       nid, flags, [&](PhysAddr start, PhysAddr end, NodeId) { all.push_back({start.value(), end.value()}); });
   std::vector<Free> reversed;
-  memblock.for_each_free_range_reverse(nid, flags, [&](PhysAddr start, PhysAddr end, NodeId) {
-    reversed.push_back({start.value(), end.value()});
-  });
+  memblock.for_each_free_range_reverse(
+      nid, flags, [&](PhysAddr start, PhysAddr end, NodeId) { reversed.push_back({start.value(), end.value()}); });
   std::ranges::reverse(reversed);
   REQUIRE_EQ(all.size(), reversed.size());
   REQUIRE(std::ranges::equal(all, reversed));
@@ -180,8 +179,7 @@ TEST_CASE("memblock: a range limits alloc_range at both ends, and current_limit 
   Memblock memblock;
   REQUIRE(memblock.add(PhysAddr(0x10000), 0x100000));
   CHECK_EQ(memblock.alloc_range(0x1000, 0x1000, PhysAddr(0x20000), PhysAddr(0x30000))->value(), 0x2f000);
-  CHECK_EQ(memblock.alloc_range(0x10000, 0x1000, PhysAddr(0x20000), PhysAddr(0x30000)).error(),
-           Error::kNoMemory);
+  CHECK_EQ(memblock.alloc_range(0x10000, 0x1000, PhysAddr(0x20000), PhysAddr(0x30000)).error(), Error::kNoMemory);
   memblock.set_current_limit(PhysAddr(0x20000));
   CHECK_EQ(memblock.alloc(0x1000, 0x1000)->value(), 0x1f000);
   CHECK_EQ(memblock.alloc_try_nid(0x1000, 0x1000, PhysAddr(0), PhysAddr(0x80000), kNoNode)->value(), 0x1e000);
@@ -191,10 +189,8 @@ TEST_CASE("memblock: the lowest address is a wish, dropped when nothing above it
   Memblock memblock;
   REQUIRE(memblock.add(PhysAddr(0x10000), 0x10000));
   REQUIRE(memblock.reserve(PhysAddr(0x18000), 0x8000));
-  CHECK_EQ(memblock.alloc_try_nid(0x1000, 0x1000, PhysAddr(0x18000), Memblock::kAccessible, kNoNode)->value(),
-           0x17000);
-  CHECK_EQ(memblock.alloc_range(0x1000, 0x1000, PhysAddr(0x18000), Memblock::kAccessible).error(),
-           Error::kNoMemory);
+  CHECK_EQ(memblock.alloc_try_nid(0x1000, 0x1000, PhysAddr(0x18000), Memblock::kAccessible, kNoNode)->value(), 0x17000);
+  CHECK_EQ(memblock.alloc_range(0x1000, 0x1000, PhysAddr(0x18000), Memblock::kAccessible).error(), Error::kNoMemory);
 }
 
 TEST_CASE("memblock: a node is preferred or demanded") {
@@ -206,15 +202,12 @@ TEST_CASE("memblock: a node is preferred or demanded") {
   };
   CHECK_EQ(from(0)->value(), 0x11000);
   CHECK_EQ(from(0)->value(), 0x10000);
-  CHECK_EQ(memblock.alloc_exact_nid(0x1000, 0x1000, PhysAddr(0), Memblock::kAccessible, 0).error(),
-           Error::kNoMemory);
+  CHECK_EQ(memblock.alloc_exact_nid(0x1000, 0x1000, PhysAddr(0), Memblock::kAccessible, 0).error(), Error::kNoMemory);
   CHECK_EQ(from(0)->value(), 0x13000);
-  CHECK_EQ(memblock.alloc_exact_nid(0x1000, 0x1000, PhysAddr(0x13000), Memblock::kAccessible, 1)->value(),
-           0x12000);
+  CHECK_EQ(memblock.alloc_exact_nid(0x1000, 0x1000, PhysAddr(0x13000), Memblock::kAccessible, 1)->value(), 0x12000);
 }
 
-TEST_CASE(
-    "memblock: mirrored memory goes first, hotpluggable memory is avoided on request, NOMAP is never given") {
+TEST_CASE("memblock: mirrored memory goes first, hotpluggable memory is avoided on request, NOMAP is never given") {
   Memblock memblock;
   REQUIRE(memblock.add(PhysAddr(0x10000), 0x1000, kNoNode, kMirror));
   REQUIRE(memblock.add(PhysAddr(0x20000), 0x1000));
@@ -294,8 +287,7 @@ TEST_CASE("memblock: a full array is refused before the linear map is up, and do
   REQUIRE(memblock.reserve(PhysAddr(0x4000'0000 + 3 * kMiB), kMiB));
   CHECK_EQ(memblock.reserved().max, 2 * Memblock::kInitialRegions);
   CHECK_EQ(memblock.reserved().cnt, Memblock::kInitialRegions + 1);  // the array touches that range
-  check_region(memblock.reserved().regions[Memblock::kInitialRegions], 0x4000'0000 + 3 * kMiB - 0x2000,
-               kMiB + 0x2000);
+  check_region(memblock.reserved().regions[Memblock::kInitialRegions], 0x4000'0000 + 3 * kMiB - 0x2000, kMiB + 0x2000);
   // Again: the first doubled array is given back.
   for (std::size_t i = 0; i < Memblock::kInitialRegions; ++i) {
     REQUIRE(memblock.reserve(PhysAddr(0x4010'0000 + i * 0x2000), 0x1000));
@@ -354,8 +346,7 @@ class RandomMemblock {
 
   void step() {
     const std::size_t at = pick(kPages);
-    const std::size_t count =
-        pick(pick(4) == 0 ? kPages - at + 1 : std::min<std::size_t>(kPages - at, 8) + 1);
+    const std::size_t count = pick(pick(4) == 0 ? kPages - at + 1 : std::min<std::size_t>(kPages - at, 8) + 1);
     const auto nid = static_cast<NodeId>(pick(2));
     const PhysAddr base(at * kPageSize);
     const std::uint64_t size = count * kPageSize;
@@ -410,9 +401,7 @@ class RandomMemblock {
  private:
   static constexpr std::size_t kPages = 96;
 
-  std::size_t pick(std::size_t below) {
-    return std::uniform_int_distribution<std::size_t>(0, below - 1)(random_);
-  }
+  std::size_t pick(std::size_t below) { return std::uniform_int_distribution<std::size_t>(0, below - 1)(random_); }
 
   void allocate(std::size_t at, std::size_t count, NodeId nid) {
     const std::size_t want = 1 + pick(6);

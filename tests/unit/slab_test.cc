@@ -1,0 +1,469 @@
+#include "mm/slab.hh"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <random>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/unit/page_fixture.hh"
+#include "tests/unit/test.hh"
+
+namespace cadastre {
+namespace {
+
+constexpr SlabFlags kFast{};
+constexpr SlabFlags kChecked = kRedZone | kPoisonObjects | kConsistency;
+
+struct SlabFixture : PageFixture {
+  explicit SlabFixture(std::uint64_t size = 32 * kMiB, SlabFlags flags = kFast) : PageFixture(size), slabs(pages) {
+    REQUIRE(slabs.init(0x1234'5678, &log, flags));
+  }
+  ObjectCache& make(std::size_t size, SlabFlags flags = kFast, std::size_t align = sizeof(void*)) {
+    const auto cache = slabs.create({.name = "test", .size = size, .align = align, .flags = flags});
+    REQUIRE(cache);
+    return **cache;
+  }
+  // Everything is back in the pages, but for what the caches of the allocator itself take.
+  void check_nothing_lost(std::uint32_t hyp_before) {
+    slabs.shrink_all();
+    REQUIRE(slabs.audit());
+    CHECK_EQ(counts().hyp, hyp_before);
+  }
+  std::uint32_t hyp_after_shrink() {
+    slabs.shrink_all();
+    return counts().hyp;
+  }
+
+  SlabAllocator<FakeMachine> slabs;
+};
+
+bool is_all(const void* pointer, std::size_t size, int value) {
+  const auto* bytes = static_cast<const unsigned char*>(pointer);
+  return std::all_of(bytes, bytes + size, [&](unsigned char byte) { return byte == value; });
+}
+
+TEST_CASE("slab: objects are distinct, aligned, as large as asked, and come back") {
+  for (const SlabFlags flags : {kFast, kChecked}) {
+    SlabFixture f;
+    const std::uint32_t before = f.hyp_after_shrink();
+    for (const std::size_t size : {1U, 8U, 24U, 100U, 1000U, 5000U, 20000U}) {
+      for (const std::size_t align : {8U, 64U, 1024U}) {
+        ObjectCache& cache = f.make(size, flags, align);
+        std::vector<void*> objects;
+        for (int i = 0; i < 100; ++i) {
+          void* object = *f.slabs.alloc(cache);
+          CHECK_EQ(reinterpret_cast<std::uintptr_t>(object) % align, 0);
+          std::memset(object, i, size);
+          objects.push_back(object);
+        }
+        for (int i = 0; i < 100; ++i) REQUIRE(is_all(objects[static_cast<std::size_t>(i)], size, i));
+        for (void* object : objects) f.slabs.free(cache, object);
+        REQUIRE(f.slabs.destroy(cache));
+      }
+    }
+    f.check_nothing_lost(before);
+    CHECK_EQ(f.slabs.bad_objects(), 0);
+  }
+}
+
+TEST_CASE("slab: the object freed last is allocated next") {
+  SlabFixture f;
+  ObjectCache& cache = f.make(40);
+  void* a = *f.slabs.alloc(cache);
+  void* b = *f.slabs.alloc(cache);
+  f.slabs.free(cache, a);
+  f.slabs.free(cache, b);
+  CHECK_EQ(*f.slabs.alloc(cache), b);
+  CHECK_EQ(*f.slabs.alloc(cache), a);
+}
+
+TEST_CASE("slab: free pointers do not lie in memory as they are") {
+  SlabFixture f;
+  ObjectCache& cache = f.make(sizeof(void*));
+  void* a = *f.slabs.alloc(cache);
+  void* b = *f.slabs.alloc(cache);
+  f.slabs.free(cache, a);
+  f.slabs.free(cache, b);
+  void* link = nullptr;
+  std::memcpy(&link, b, sizeof(link));
+  CHECK_NE(link, a);
+}
+
+TEST_CASE("slab: sizes and alignments that make no sense are refused") {
+  SlabFixture f;
+  const auto refused = [&](const CacheConfig& config) { CHECK_EQ(f.slabs.create(config).error(), Error::kInvalid); };
+  refused({.name = "zero", .size = 0});
+  refused({.name = "huge", .size = 40000});
+  refused({.name = "odd", .size = 8, .align = 24});
+  refused({.name = "far", .size = 8, .align = 8192});
+}
+
+TEST_CASE("slab: there is a limit to the number of caches, and a destroyed one makes room") {
+  SlabFixture f;
+  std::vector<ObjectCache*> caches;
+  for (;;) {
+    const auto cache = f.slabs.create({.name = "many", .size = 16, .flags = kFast});
+    if (!cache) {
+      CHECK_EQ(cache.error(), Error::kLimit);
+      break;
+    }
+    caches.push_back(*cache);
+  }
+  CHECK_GT(caches.size(), 32);
+  REQUIRE(f.slabs.destroy(*caches.back()));
+  CHECK(f.slabs.create({.name = "one more", .size = 16}));
+}
+
+TEST_CASE("slab: a cache with live objects is not destroyed, and the log names them") {
+  for (const SlabFlags flags : {kFast, kChecked}) {
+    SlabFixture f;
+    ObjectCache& cache = f.make(200, flags);
+    std::vector<void*> objects;
+    for (int i = 0; i < 50; ++i) objects.push_back(*f.slabs.alloc(cache));
+    for (std::size_t i = 0; i < objects.size(); ++i) {
+      if (i != 20 && i != 30) f.slabs.free(cache, objects[i]);
+    }
+    CHECK_EQ(f.slabs.destroy(cache).error(), Error::kBusy);
+    REQUIRE_EQ(f.log.lines.size(), 3);
+    CHECK_EQ(f.log.lines[0], "slab: test: not destroyed, 2 objects live");
+    std::array<char, 64> name{};
+    for (const std::size_t i : {20U, 30U}) {
+      const std::string line(format_to(name, "slab:   object at {}", static_cast<const void*>(objects[i])));
+      CHECK_NE(std::ranges::find(f.log.lines, line), f.log.lines.end());
+    }
+    // It is still good.
+    f.slabs.free(cache, objects[20]);
+    f.slabs.free(cache, *f.slabs.alloc(cache));
+    f.slabs.free(cache, objects[30]);
+    CHECK(f.slabs.destroy(cache));
+  }
+}
+
+TEST_CASE("slab: zeroed objects are zero, constructed ones keep their state") {
+  for (const SlabFlags flags : {kFast, kChecked}) {
+    SlabFixture f;
+    ObjectCache& cache = f.make(64, flags);
+    void* object = *f.slabs.alloc(cache);
+    std::memset(object, 0xff, 64);
+    f.slabs.free(cache, object);
+    CHECK(is_all(*f.slabs.alloc(cache, kZero), 64, 0));
+    const auto made = f.slabs.create(
+        {.name = "constructed", .size = 32, .flags = flags, .constructor = [](void* p) { std::memset(p, 0x42, 32); }});
+    REQUIRE(made);
+    std::vector<void*> objects;
+    for (int i = 0; i < 300; ++i) {
+      objects.push_back(*f.slabs.alloc(**made));
+      CHECK(is_all(objects.back(), 32, 0x42));
+    }
+    for (void* p : objects) f.slabs.free(**made, p);
+    for (int i = 0; i < 300; ++i) CHECK(is_all(*f.slabs.alloc(**made), 32, 0x42));
+  }
+}
+
+TEST_CASE("slab: bulk requests get all or nothing") {
+  SlabFixture f(16 * kMiB);
+  ObjectCache& cache = f.make(4096);
+  std::vector<void*> objects(10000);
+  const std::uint32_t before = f.hyp_after_shrink();
+  CHECK_EQ(f.slabs.alloc_bulk(cache, objects).error(), Error::kNoMemory);
+  f.check_nothing_lost(before);
+  REQUIRE(f.slabs.alloc_bulk(cache, std::span(objects).first(500)));
+  CHECK_EQ(std::set<void*>(objects.begin(), objects.begin() + 500).size(), 500);
+  f.slabs.free_bulk(cache, std::span(objects).first(500));
+  f.check_nothing_lost(before);
+}
+
+TEST_CASE("slab: shrink gives back what is empty and nothing else") {
+  SlabFixture f;
+  ObjectCache& cache = f.make(512);
+  std::vector<void*> objects;
+  for (int i = 0; i < 400; ++i) objects.push_back(*f.slabs.alloc(cache));
+  const std::uint32_t full = f.counts().hyp;
+  for (std::size_t i = 1; i < objects.size(); ++i) f.slabs.free(cache, objects[i]);
+  f.slabs.shrink(cache);
+  CHECK_LT(f.counts().hyp, full);
+  const CacheInfo info = f.slabs.info(0, cache);
+  CHECK_EQ(info.slabs, 1);
+  CHECK_EQ(info.active, 1);
+  f.slabs.free(cache, objects[0]);
+  CHECK_EQ(f.slabs.shrink(cache), 1U << info.order);
+}
+
+TEST_CASE("slab: foreign, misplaced and double frees are refused, checked or not") {
+  for (const SlabFlags flags : {kFast, kChecked}) {
+    SlabFixture f;
+    ObjectCache& cache = f.make(48, flags);
+    ObjectCache& other = f.make(48, flags);
+    void* object = *f.slabs.alloc(cache);
+    void* foreign = *f.slabs.alloc(other);
+    const auto refused = [&](void* pointer, std::string_view why) {
+      f.log.lines.clear();
+      CHECK_EQ(f.slabs.try_free(cache, pointer).error(), Error::kCorrupt);
+      REQUIRE_FALSE(f.log.lines.empty());
+      CHECK_NE(f.log.lines[0].find(why), std::string::npos);
+    };
+    refused(foreign, "free of a foreign pointer");
+    const Pfn page = *f.pages.alloc(0);
+    refused(f.machine.linear(address_of(page)), "free of a foreign pointer");
+    if (flags.has(kConsistency)) refused(static_cast<std::byte*>(object) + 4, "free of a misplaced pointer");
+    REQUIRE(f.slabs.try_free(cache, object));
+    refused(object, "double free");
+  }
+}
+
+TEST_CASE("slab: checked caches find a double free however late") {
+  SlabFixture f;
+  ObjectCache& cache = f.make(48, kChecked);
+  std::vector<void*> objects;
+  for (int i = 0; i < 10; ++i) objects.push_back(*f.slabs.alloc(cache));
+  for (void* object : objects) f.slabs.free(cache, object);
+  CHECK_EQ(f.slabs.try_free(cache, objects[3]).error(), Error::kCorrupt);
+  CHECK_EQ(f.slabs.bad_objects(), 1);
+}
+
+TEST_CASE("slab: red zones find writes beyond both ends") {
+  for (const std::size_t size : {13U, 16U}) {
+    for (const std::ptrdiff_t at : {std::ptrdiff_t{-1}, static_cast<std::ptrdiff_t>(size)}) {
+      SlabFixture f;
+      ObjectCache& cache = f.make(size, kChecked);
+      auto* object = static_cast<std::byte*>(*f.slabs.alloc(cache));
+      object[at] = std::byte{7};
+      CHECK_EQ(f.slabs.try_free(cache, object).error(), Error::kCorrupt);
+      CHECK_NE(f.log.lines[0].find("red zone"), std::string::npos);
+    }
+  }
+}
+
+TEST_CASE("slab: poison finds a write after the free, and the broken object is not used again") {
+  SlabFixture f;
+  ObjectCache& cache = f.make(100, kChecked);
+  auto* object = static_cast<std::byte*>(*f.slabs.alloc(cache));
+  f.slabs.free(cache, object);
+  object[50] = std::byte{1};
+  void* next = *f.slabs.alloc(cache);
+  CHECK_NE(next, object);
+  REQUIRE_FALSE(f.log.lines.empty());
+  CHECK_NE(f.log.lines[0].find("object written to after it was freed"), std::string::npos);
+  CHECK_EQ(f.slabs.bad_objects(), 1);
+}
+
+TEST_CASE("kmalloc: every size up to and beyond the largest class, with room for it, and back") {
+  for (const SlabFlags flags : {kFast, kChecked}) {
+    SlabFixture f(64 * kMiB, flags);
+    const std::uint32_t before = f.hyp_after_shrink();
+    std::vector<void*> all;
+    for (std::size_t size = 1; size < 20000; size = size * 5 / 4 + 1) {
+      void* pointer = *f.slabs.kmalloc(size, kZero);
+      CHECK_GE(f.slabs.ksize(pointer), size);
+      CHECK(is_all(pointer, size, 0));
+      std::memset(pointer, 0xee, size);
+      CHECK_EQ(reinterpret_cast<std::uintptr_t>(pointer) % 8, 0);
+      if ((size & (size - 1)) == 0 && size >= 8 && size <= 4096) {
+        CHECK_EQ(reinterpret_cast<std::uintptr_t>(pointer) % size, 0);
+      }
+      all.push_back(pointer);
+    }
+    for (void* pointer : all) f.slabs.kfree(pointer);
+    f.slabs.kfree(nullptr);
+    f.check_nothing_lost(before);
+    CHECK_EQ(f.slabs.kmalloc(0).error(), Error::kInvalid);
+    CHECK_EQ(f.slabs.kmalloc(5 * kMiB).error(), Error::kInvalid);
+  }
+}
+
+TEST_CASE("kmalloc: a class is the smallest that fits") {
+  SlabFixture f;
+  for (std::size_t size = 1; size <= 8192; ++size) {
+    void* pointer = *f.slabs.kmalloc(size);
+    const std::size_t room = f.slabs.ksize(pointer);
+    REQUIRE_GE(room, size);
+    REQUIRE((room == 8 || room == 96 || room == 192 || room < size * 2));
+    f.slabs.kfree(pointer);
+  }
+}
+
+TEST_CASE("kmalloc: krealloc keeps the contents, and the old memory when there is no new") {
+  SlabFixture f(16 * kMiB);
+  auto* pointer = static_cast<unsigned char*>(*f.slabs.krealloc(nullptr, 10));
+  for (unsigned char i = 0; i < 10; ++i) pointer[i] = i;
+  CHECK_EQ(*f.slabs.krealloc(pointer, 16), pointer);
+  auto* moved = static_cast<unsigned char*>(*f.slabs.krealloc(pointer, 9000));
+  CHECK_NE(moved, pointer);
+  for (unsigned char i = 0; i < 10; ++i) CHECK_EQ(moved[i], i);
+  while (f.slabs.kmalloc(kPageSize << 5U, kNoWarn)) {
+  }
+  CHECK_EQ(f.slabs.krealloc(moved, kPageSize << 6U, kNoWarn).error(), Error::kNoMemory);
+  CHECK_EQ(moved[9], 9);
+  f.slabs.kfree(moved);
+}
+
+TEST_CASE("kmalloc: what it did not return is not freed") {
+  SlabFixture f;
+  void* large = *f.slabs.kmalloc(20000);
+  CHECK_EQ(f.slabs.try_kfree(static_cast<std::byte*>(large) + 4096).error(), Error::kCorrupt);
+  CHECK_EQ(f.slabs.ksize(static_cast<std::byte*>(large) + 4096), 0);
+  f.slabs.kfree(large);
+  CHECK_EQ(f.slabs.try_kfree(large).error(), Error::kCorrupt);
+}
+
+TEST_CASE("slab: objects of a type are constructed and destroyed") {
+  struct Counted {
+    explicit Counted(int& count) : count_(count) { ++count_; }
+    ~Counted() { --count_; }
+    Counted(const Counted&) = delete;
+    Counted& operator=(const Counted&) = delete;
+    int& count_;
+  };
+  SlabFixture f;
+  SlabCache<Counted, FakeMachine> cache(f.slabs);
+  REQUIRE(cache.init("counted"));
+  int count = 0;
+  Counted* a = *cache.create(count);
+  Counted* b = *cache.create(count);
+  CHECK_EQ(count, 2);
+  cache.destroy(a);
+  CHECK_EQ(cache.close().error(), Error::kBusy);
+  cache.destroy(b);
+  CHECK_EQ(count, 0);
+  CHECK(cache.close());
+}
+
+TEST_CASE("slab: slabinfo is a table of the caches") {
+  SlabFixture f;
+  ObjectCache& cache = f.make(100);
+  void* object = *f.slabs.alloc(cache);
+  f.slabs.print_slabinfo(0, f.log);
+  CHECK_EQ(f.log.lines.size(), 1 + 1 + 13 + 1);
+  CHECK(f.log.lines.back().starts_with("test                      1       39      104       39        1        1"));
+  f.slabs.free(cache, object);
+}
+
+TEST_CASE("slab: when the Nth allocation fails, all is as before") {
+  for (const SlabFlags flags : {kFast, kChecked}) {
+    SlabFixture f(32 * kMiB, flags);
+    FaultInjector fault;
+    f.slabs.set_fault_injector(0, &fault);
+    f.pages.set_fault_injector(&fault);
+    const std::uint32_t before = f.hyp_after_shrink();
+    for (std::uint32_t nth = 0;; ++nth) {
+      fault.arm(nth);
+      // A path that allocates three ways.
+      const auto path = [&]() -> Result<> {
+        const auto cache = f.slabs.create({.name = "faulty", .size = 64, .flags = flags});
+        if (!cache) return std::unexpected(cache.error());
+        const auto destroy = [&] { REQUIRE(f.slabs.destroy(**cache)); };
+        const auto a = f.slabs.alloc(**cache);
+        if (!a) return destroy(), std::unexpected(a.error());
+        const auto b = f.slabs.kmalloc(300);
+        if (!b) return f.slabs.free(**cache, *a), destroy(), std::unexpected(b.error());
+        const auto c = f.slabs.krealloc(*b, 9000);
+        f.slabs.kfree(c ? *c : *b);
+        f.slabs.free(**cache, *a);
+        destroy();
+        return c ? Result<>() : std::unexpected(c.error());
+      };
+      const auto result = path();
+      fault.disarm();
+      f.check_nothing_lost(before);
+      if (result) {
+        CHECK_LE(fault.attempts(), nth);
+        break;
+      }
+      CHECK_EQ(result.error(), Error::kNoMemory);
+      REQUIRE_LT(nth, 100);
+    }
+  }
+}
+
+TEST_CASE("slab: random operations on several CPUs: no object is given out twice, none changes while it lives") {
+  for (const SlabFlags flags : {kFast, kChecked}) {
+    SlabFixture f(32 * kMiB, flags);
+    const std::uint32_t before = f.hyp_after_shrink();
+    std::mt19937_64 random(test_seed());
+    const auto pick = [&](std::size_t below) {
+      return std::uniform_int_distribution<std::size_t>(0, below - 1)(random);
+    };
+    struct Live {
+      std::size_t size;
+      int value;
+    };
+    std::map<std::byte*, Live> live;  // sorted, so that overlaps are neighbours
+    const int steps = flags.has(kRedZone) ? 10'000 : 40'000;
+    for (int step = 0; step < steps; ++step) {
+      FakeMachine::current_cpu = static_cast<unsigned>(pick(3));
+      if (pick(100) < ((step / 3000) % 2 == 0 ? 65U : 35U)) {
+        const std::size_t size = 1 + pick(pick(20) == 0 ? 12000 : 300);
+        const auto pointer = f.slabs.kmalloc(size, kNoWarn);
+        if (!pointer) continue;
+        auto* bytes = static_cast<std::byte*>(*pointer);
+        const auto next = live.upper_bound(bytes);
+        if (next != live.end()) REQUIRE_LE(bytes + size, next->first);
+        if (next != live.begin()) REQUIRE_LE(std::prev(next)->first + std::prev(next)->second.size, bytes);
+        std::memset(bytes, step & 0xff, size);
+        live[bytes] = {.size = size, .value = step & 0xff};
+      } else if (!live.empty()) {
+        auto one = live.begin();
+        std::advance(one, static_cast<std::ptrdiff_t>(pick(std::min<std::size_t>(live.size(), 50))));
+        REQUIRE(is_all(one->first, one->second.size, one->second.value));
+        f.slabs.kfree(one->first);
+        live.erase(one);
+      }
+      if (pick(1000) == 0) f.slabs.shrink_all();
+      if (pick(4000) == 0) REQUIRE(f.slabs.audit());
+    }
+    for (const auto& [pointer, object] : live) {
+      REQUIRE(is_all(pointer, object.size, object.value));
+      f.slabs.kfree(pointer);
+    }
+    for (unsigned cpu = 0; cpu < 3; ++cpu) {
+      FakeMachine::current_cpu = cpu;
+      f.slabs.shrink_all();
+    }
+    FakeMachine::current_cpu = 0;
+    f.check_nothing_lost(before);
+  }
+}
+
+TEST_CASE("slab: CPUs allocate and free at once, each other's objects too") {
+  for (const SlabFlags flags : {kFast, kChecked}) {
+    SlabFixture f(64 * kMiB, flags);
+    const std::uint32_t before = f.hyp_after_shrink();
+    constexpr unsigned kCpus = 4;
+    constexpr std::array<std::size_t, 4> kSizes = {16, 100, 1000, 6000};
+    std::array<std::atomic<unsigned char*>, 128> exchange{};
+    const auto run = [&](unsigned cpu) {
+      FakeMachine::current_cpu = cpu;
+      std::mt19937_64 random(test_seed() + cpu);
+      for (int i = 0; i < 10'000; ++i) {
+        const std::size_t size = kSizes[random() % kSizes.size()];
+        const auto pointer = f.slabs.kmalloc(size);
+        if (!pointer) continue;
+        auto* bytes = static_cast<unsigned char*>(*pointer);
+        bytes[0] = static_cast<unsigned char>(random());
+        bytes[size - 1] = bytes[0];
+        if (unsigned char* other = exchange[random() % exchange.size()].exchange(bytes); other != nullptr) {
+          f.slabs.kfree(other);
+        }
+        if (i % 1000 == 0) f.slabs.shrink_all();
+      }
+    };
+    std::vector<std::thread> threads;
+    for (unsigned cpu = 0; cpu < kCpus; ++cpu) threads.emplace_back(run, cpu);
+    for (std::thread& thread : threads) thread.join();
+    for (auto& slot : exchange) f.slabs.kfree(slot.load());
+    CHECK_EQ(f.slabs.bad_objects(), 0);
+    for (unsigned cpu = 0; cpu < kCpus; ++cpu) {
+      FakeMachine::current_cpu = cpu;
+      f.slabs.shrink_all();
+    }
+    FakeMachine::current_cpu = 0;
+    f.check_nothing_lost(before);
+  }
+}
+
+}  // namespace
+}  // namespace cadastre
