@@ -30,8 +30,7 @@ PhysAddr HypAddressSpace::linear_base(const Memblock& memblock) {
   return memblock.start_of_memory().aligned_down(kGiB);
 }
 
-Result<> HypAddressSpace::map(std::uint32_t address, PhysAddr physical, std::uint64_t size,
-                              HypAttributes attributes) {
+Result<> HypAddressSpace::map(std::uint32_t address, PhysAddr physical, std::uint64_t size, HypAttributes attributes) {
   return table_->map(HypVirtAddr(address), physical, size, attributes);
 }
 
@@ -73,8 +72,7 @@ Result<> HypAddressSpace::map_image(PhysAddr image) {
   for (const Part& part : parts) {
     const auto address = static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(part.begin));
     const PhysAddr physical = image + distance(__image_start, part.begin);
-    if (const Result<> done = map(address, physical, distance(part.begin, part.end), part.attributes);
-        !done) {
+    if (const Result<> done = map(address, physical, distance(part.begin, part.end), part.attributes); !done) {
       return done;
     }
   }
@@ -86,8 +84,7 @@ Result<> HypAddressSpace::map_image(PhysAddr image) {
 Result<> HypAddressSpace::prepare_kmap() {
   constexpr std::uint32_t kAnchor = layout::kKmap + kBlockSize - kPageSize;
   static_assert(kMaxCpus * layout::kKmapPagesPerCpu < kEntriesPerTable);
-  if (const Result<> done = map(kAnchor, table_->root(), kPageSize, HypAttributes::rodata()); !done)
-    return done;
+  if (const Result<> done = map(kAnchor, table_->root(), kPageSize, HypAttributes::rodata()); !done) return done;
   Entry* table = nullptr;
   table_->walk(HypVirtAddr(layout::kKmap), [&](unsigned level, Entry entry) {
     if (level == 2) table = environment_.table_at(entry_address(entry));

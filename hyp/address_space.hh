@@ -46,8 +46,7 @@ class HypAddressSpace {
   }
 
  private:
-  [[nodiscard]] Result<> map(std::uint32_t address, PhysAddr physical, std::uint64_t size,
-                             HypAttributes attributes);
+  [[nodiscard]] Result<> map(std::uint32_t address, PhysAddr physical, std::uint64_t size, HypAttributes attributes);
   [[nodiscard]] Result<> map_linear(PhysAddr start, PhysAddr end, HypAttributes attributes);
   [[nodiscard]] Result<> map_low_memory(const Memblock& memblock, PhysAddr image);
   [[nodiscard]] Result<> map_image(PhysAddr image);

@@ -1,6 +1,5 @@
 // From entry.S to the first guest, in the order of ARCHITECTURE.md, "Boot order". What cannot go on says why
 // in one line, and the machine is switched off.
-#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -12,10 +11,21 @@
 #include "arch/armv7/machine.hh"
 #include "arch/armv7/psr.hh"
 #include "hyp/address_space.hh"
+#include "hyp/config/command_line.hh"
+#include "hyp/config/plan.hh"
+#include "hyp/config/plan_check.hh"
 #include "hyp/console.hh"
+#include "hyp/cpus.hh"
+#include "hyp/guests.hh"
+#include "hyp/interrupts.hh"
+#include "hyp/loader.hh"
+#include "hyp/memory.hh"
 #include "hyp/power.hh"
+#include "hyp/scheduler.hh"
+#include "hyp/vcpu.hh"
+#include "hyp/vm.hh"
+#include "hyp/world_switch.hh"
 #include "mm/address.hh"
-#include "mm/memblock.hh"
 #include "platform/dtb/device_tree.hh"
 #include "platform/dtb/host.hh"
 
@@ -26,11 +36,16 @@ namespace {
 
 // Where a report goes when the DTB does not even say where the console is: QEMU virt's UART.
 constexpr PhysAddr kFallbackUart(0x0900'0000);
+// Pages that slab caches take for objects of which a guest has one.
+constexpr std::uint64_t kSlabSlack = 16 * kPageSize;
+constexpr unsigned kNoResetLimit = ~0U;
 
-arch::Cpu cpus[kMaxCpus];
-Memblock memblock;
+arch::Cpu boot_cpu;  // until the DTB has been read
 HostDescription host;
+Configuration configuration;
 Refusals refusals;
+PhysRange image;  // of the hypervisor, bss and boot stack included
+PhysRange dtb;
 
 [[noreturn]] void refuse_and_power_off() {
   refusals.print(console);
@@ -52,8 +67,7 @@ void check_mode(std::uint32_t mode) {
   if (mode == arch::psr::kHyp) return;
   // The kernel side of PSCI: from SVC mode the conduit is HVC on a machine without HYP mode [PSCI 5.2.1].
   set_psci_conduit(PsciConduit::kHvc);
-  refuse_to_boot(
-      "CPU: started in mode {:x}, not in HYP mode (0x1a): start QEMU with -M virt,virtualization=on", mode);
+  refuse_to_boot("CPU: started in mode {:x}, not in HYP mode (0x1a): start QEMU with -M virt,virtualization=on", mode);
 }
 
 DeviceTree open_device_tree(PhysAddr address) {
@@ -70,56 +84,132 @@ DeviceTree open_device_tree(PhysAddr address) {
   return *tree;
 }
 
-void fill_memblock(PhysAddr image, PhysAddr dtb, std::size_t dtb_size) {
+// What RAM there is, and what of it is taken already.
+void fill_memblock() {
+  Memblock& memblock = memory.memblock;
   for (const MemoryRegion& region : host.memory) {
     must(memblock.add(region.base, region.size, region.node), "its regions");
   }
-  must(memblock.reserve(image, static_cast<std::uint64_t>(__image_end - __image_start)), "the image");
-  must(memblock.reserve(dtb, dtb_size), "the DTB");
-  for (const PhysRange& range : host.reservations)
-    must(memblock.reserve(range.base, range.size), "/memreserve/");
+  must(memblock.reserve(image.base, image.size), "the image");
+  must(memblock.reserve(dtb.base, dtb.size), "the DTB");
+  for (const PhysRange& range : host.reservations) must(memblock.reserve(range.base, range.size), "/memreserve/");
   for (const ReservedMemory& reserved : host.reserved_memory) {
     if (!reserved.is_placed) continue;
     must(memblock.reserve(reserved.base, reserved.size), "/reserved-memory");
-    if (reserved.no_map)
-      must(memblock.set_flags(reserved.base, reserved.size, MemblockFlags::kNomap), "no-map");
+    if (reserved.no_map) must(memblock.set_flags(reserved.base, reserved.size, MemblockFlags::kNomap), "no-map");
   }
   if (host.initrd) must(memblock.reserve(host.initrd->base, host.initrd->size), "initrd");
+  for (const GuestPlan& guest : configuration.guests) {
+    for (const GuestModule* module : {&guest.kernel, &guest.initrd}) {
+      if (module->is_loaded) must(memblock.reserve(module->range.base, module->range.size), "a module");
+    }
+  }
   memblock.trim_memory(kPageSize);
 }
 
+// Final tables, then memory in the linear map can be used, then a stack with a guard page.
+void enter_final_address_space() {
+  must(hyp_space.build(memory.memblock, {.image = image.base,
+                                         .dtb = dtb.base,
+                                         .dtb_size = static_cast<std::size_t>(dtb.size),
+                                         .uart = host.uart.base}),
+       "HYP's tables");
+  hyp_space.activate();
+  memory.memblock.set_current_limit(address_of(arch::machine.high_memory()));
+  memory.memblock.allow_resize(arch::machine);
+}
+
+void report_memory() {
+  std::uint64_t bytes = 0;
+  for (const MemoryRegion& region : host.memory) {
+    console.print("memory: {} to {}, {} MiB, node {}", region.base, region.end(), region.size >> 20, region.node);
+    bytes += region.size;
+  }
+  const std::uint64_t high = address_of(arch::machine.high_memory()) < memory.memblock.end_of_memory()
+                                 ? memory.memblock.end_of_memory() - address_of(arch::machine.high_memory())
+                                 : 0;
+  console.print("memory: {} MiB, {} MiB of it above the linear map", bytes >> 20, high >> 20);
+  memory.pages.print_zones(console);
+  console.print("memory: {} KiB of metadata for {} frames", memory.pages.frames().metadata_size() >> 10,
+                memory.pages.frames().count());
+}
+
+void init_devices() {
+  const auto map = [](const PhysRange& registers) {
+    const Result<void*> mapped = hyp_space.ioremap(registers.base, static_cast<std::size_t>(registers.size));
+    if (!mapped) refuse_to_boot("/intc: its registers cannot be mapped: {}", to_string(mapped.error()));
+    return *mapped;
+  };
+  gic.attach(map(host.gic.distributor), map(host.gic.cpu_interface), map(host.gic.hypervisor));
+  init_interrupts(host);
+  init_cpu_interrupts();
+}
+
+// The guests' plan against what there is. Nothing is made before all of it is known to be good.
+void check_configuration() {
+  const PhysRange occupied[] = {image, dtb};
+  const HostResources resources{
+      .free_memory = std::uint64_t{memory.pages.free_frames()} << kPageShift,
+      .guest_overhead = sizeof(Vm) + Stage2<GuestEnvironment>::kRootBytes + kSlabSlack,
+      .vcpu_overhead = sizeof(Vcpu),
+      .max_vcpus = Vm::kMaxVcpus,
+      .memory = std::span(host.memory.begin(), host.memory.size()),
+      .occupied = occupied,
+  };
+  MappedReader reader;
+  if (!check_plan(configuration, resources, reader, refusals)) refuse_and_power_off();
+}
+
+// Instructions since entry.S, where the CPU counts them: QEMU does with -icount, and elsewhere the counter stays at 0
+// [ARMv7 C12.8.2].
+void report_boot_cost() {
+  arch::PMSELR::write(0);
+  arch::isb();
+  const std::uint32_t instructions = arch::PMXEVCNTR::read();
+  if (instructions != 0) console.print("boot: {} instructions to first guest entry", instructions);
+}
+
 [[noreturn]] void boot_on_own_stack() {
-  console.print("on own stack");
-  power_off();
+  if (const Result<> done = init_memory(host); !done) {
+    refuse_to_boot("/memory: the page allocator: {}; give the machine more RAM", to_string(done.error()));
+  }
+  report_memory();
+  init_devices();
+  init_world_switch();
+  check_configuration();
+  const CommandLine words(host.hypervisor_bootargs.view());
+  const unsigned cpus = start_secondary_cpus(host, image.base);
+  console.print("cpus: {} up", cpus);
+  start_guests(configuration, host, cpus,
+               {.lines = words.has("batch"),
+                .reset_limit = static_cast<unsigned>(words.size("reset-limit").value_or(kNoResetLimit))});
+  report_boot_cost();
+  run_vcpus();
 }
 
 }  // namespace
 
-extern "C" [[noreturn]] void boot_main(std::uint32_t dtb, std::uint32_t load_address, std::uint32_t mode) {
-  for (auto* constructor = __init_array_start; constructor != __init_array_end; ++constructor)
-    (*constructor)();
+extern "C" [[noreturn]] void boot_main(std::uint32_t dtb_address, std::uint32_t load_address, std::uint32_t mode) {
+  for (auto* constructor = __init_array_start; constructor != __init_array_end; ++constructor) (*constructor)();
   console.attach(arch::map_boot_uart(kFallbackUart));
-  const DeviceTree tree = open_device_tree(PhysAddr(dtb));
+  const DeviceTree tree = open_device_tree(PhysAddr(dtb_address));
   check_mode(mode);
-  arch::set_this_cpu(cpus[0]);
+  arch::set_this_cpu(boot_cpu);
   arch::HVBAR::write(reinterpret_cast<std::uintptr_t>(hyp_vectors));
 
-  if (!read_host(tree, host, refusals)) refuse_and_power_off();
+  const bool host_is_good = read_host(tree, host, refusals);
+  if (!read_configuration(tree, configuration, refusals) || !host_is_good) refuse_and_power_off();
+  init_boot_cpu(host);
   set_psci_conduit(host.psci.is_smc ? PsciConduit::kSmc : PsciConduit::kHvc);
-  const PhysAddr image(load_address);
-  fill_memblock(image, PhysAddr(dtb), tree.size());
-
-  must(hyp_space.build(
-           memblock, {.image = image, .dtb = PhysAddr(dtb), .dtb_size = tree.size(), .uart = host.uart.base}),
-       "HYP's tables");
-  hyp_space.activate();
-  memblock.set_current_limit(address_of(arch::machine.high_memory()));
-  memblock.allow_resize(arch::machine);
-  console.print("final tables");
-  const auto stack = memblock.alloc(HypAddressSpace::kStackBytes, kPageSize).and_then([](PhysAddr frames) {
-    return hyp_space.map_stack(0, frames);
+  if (CommandLine(host.hypervisor_bootargs.view()).value("memblock") == "debug") memory.memblock.set_debug(&console);
+  image = {.base = PhysAddr(load_address), .size = static_cast<std::uint64_t>(__image_end - __image_start)};
+  dtb = {.base = PhysAddr(dtb_address), .size = tree.size()};
+  fill_memblock();
+  enter_final_address_space();
+  const auto stack = memory.memblock.alloc(HypAddressSpace::kStackBytes, kPageSize).and_then([](PhysAddr frames) {
+    return hyp_space.map_stack(arch::this_cpu().index, frames);
   });
-  if (!stack) refuse_to_boot("/memory: no room for a stack: give the machine more RAM");
+  if (!stack) refuse_to_boot("/memory: no room for a stack; give the machine more RAM");
   continue_on_stack(*stack, boot_on_own_stack);
 }
 

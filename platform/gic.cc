@@ -31,6 +31,7 @@ constexpr std::size_t kGichLr = 0x100 / 4;
 constexpr std::uint32_t kGiccEnable = 1U << 0;
 constexpr std::uint32_t kGiccEoiModeNs = 1U << 9;
 constexpr std::uint32_t kPriorities = 0xa0a0a0a0;  // one for all: HYP's interrupts do not nest
+constexpr std::uint32_t kAllPriorities = 0xff;
 constexpr unsigned kFirstShared = 32;
 
 }  // namespace
@@ -60,7 +61,7 @@ void Gic::init_cpu() {
   gicd_[kGicdIcactiver] = ~0U;
   for (unsigned i = 0; i < 8; ++i) gicd_[kGicdIpriorityr + i] = kPriorities;
   gicd_[kGicdIsenabler] = 0x0000ffff;
-  gicc_[kGiccPmr] = 0xff;
+  gicc_[kGiccPmr] = kAllPriorities;
   gicc_[kGiccCtlr] = kGiccEnable | kGiccEoiModeNs;
   gich_[kGichHcr] = 0;
   for (unsigned i = 0; i < list_registers_; ++i) gich_[kGichLr + i] = 0;
@@ -76,11 +77,10 @@ void Gic::enable(unsigned interrupt, bool level) {
   if (interrupt >= kFirstShared) {
     const unsigned shift = interrupt % 16 * 2;
     const std::uint32_t edge = level ? 0 : 2;
-    gicd_[kGicdIcfgr + interrupt / 16] =
-        (gicd_[kGicdIcfgr + interrupt / 16] & ~(3U << shift)) | (edge << shift);
+    gicd_[kGicdIcfgr + interrupt / 16] = (gicd_[kGicdIcfgr + interrupt / 16] & ~(3U << shift)) | (edge << shift);
     const unsigned target = interrupt % 4 * 8;
-    gicd_[kGicdItargetsr + interrupt / 4] = (gicd_[kGicdItargetsr + interrupt / 4] & ~(0xffU << target)) |
-                                            (std::uint32_t{interface_mask()} << target);
+    gicd_[kGicdItargetsr + interrupt / 4] =
+        (gicd_[kGicdItargetsr + interrupt / 4] & ~(0xffU << target)) | (std::uint32_t{interface_mask()} << target);
   }
   gicd_[kGicdIsenabler + word] = 1U << (interrupt % 32);
 }
@@ -109,9 +109,13 @@ void Gic::set_active(unsigned interrupt, bool active) {
   gicd_[(active ? kGicdIsactiver : kGicdIcactiver) + interrupt / 32] = 1U << (interrupt % 32);
 }
 
-void Gic::send_sgi(unsigned sgi, unsigned interface) {
+void Gic::reevaluate() {
+  gicc_[kGiccPmr] = kAllPriorities;
+}
+
+void Gic::send_sgi(unsigned sgi, std::uint8_t interface_mask) {
   arch::dsb_ish();  // what the other CPU is to see is written [GICv2 4.3.15 leaves the order to us]
-  gicd_[kGicdSgir] = (1U << (16 + interface)) | sgi;
+  gicd_[kGicdSgir] = (std::uint32_t{interface_mask} << 16) | sgi;
 }
 
 }  // namespace cadastre

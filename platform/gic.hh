@@ -32,8 +32,13 @@ class Gic {
   [[nodiscard]] bool is_active(unsigned interrupt) const;
   void set_active(unsigned interrupt, bool active);
 
-  // A software-generated interrupt to the CPU with this interface number.
-  void send_sgi(unsigned sgi, unsigned interface);
+  // Makes the GIC look at what is pending now. Hardware does so all the time; QEMU's (7.2) does not when a guest ends an
+  // interrupt through a hardware list register, and one whose line is still high, or high again, would stay unseen until
+  // something else happens. To be called before this CPU sleeps.
+  void reevaluate();
+
+  // A software-generated interrupt to the CPUs whose interfaces these are.
+  void send_sgi(unsigned sgi, std::uint8_t interface_mask);
   // This CPU's interface number, a bit mask as GICD_ITARGETSR shows it [GICv2 4.3.12].
   [[nodiscard]] std::uint8_t interface_mask() const;
 

@@ -2,8 +2,8 @@
 
 namespace cadastre {
 
-std::int32_t psci_call(PsciConduit conduit, std::uint32_t function, std::uint32_t argument1,
-                       std::uint32_t argument2, std::uint32_t argument3) {
+std::int32_t psci_call(PsciConduit conduit, std::uint32_t function, std::uint32_t argument1, std::uint32_t argument2,
+                       std::uint32_t argument3) {
   // [SMCCC 2.6]: r0 to r3 are arguments and results; the rest is kept.
   register std::uint32_t r0 asm("r0") = function;
   register std::uint32_t r1 asm("r1") = argument1;

@@ -33,8 +33,7 @@ const std::byte* map_boot_dtb(PhysAddr dtb) {
   constexpr unsigned kIndex = (layout::kFixmapDtb >> kBlockShift) % kEntriesPerTable;
   const PhysAddr block = dtb.aligned_down(kBlockSize);
   for (unsigned i = 0; i < layout::kFixmapDtbSize / kBlockSize; ++i) {
-    write(table(BOOT_L2_HIGH) + kIndex + i,
-          (block + i * kBlockSize).value() | DESC_NORMAL_BLOCK | kExecuteNever);
+    write(table(BOOT_L2_HIGH) + kIndex + i, (block + i * kBlockSize).value() | DESC_NORMAL_BLOCK | kExecuteNever);
   }
   return reinterpret_cast<const std::byte*>(layout::kFixmapDtb + static_cast<std::uint32_t>(dtb - block));
 }
@@ -46,8 +45,7 @@ void* map_boot_uart(PhysAddr registers) {
   const PhysAddr image = entry_address(table(BOOT_L3_IMAGE)[0]);
   write(table(BOOT_L3_UART), registers.aligned_down(kPageSize).value() | DESC_DEVICE_PAGE | kExecuteNever);
   write(table(BOOT_L2_HIGH) + kIndex, (image + offset).value() | DESC_TABLE);
-  return reinterpret_cast<void*>(layout::kFixmapUart +
-                                 static_cast<std::uint32_t>(registers.offset_in(kPageSize)));
+  return reinterpret_cast<void*>(layout::kFixmapUart + static_cast<std::uint32_t>(registers.offset_in(kPageSize)));
 }
 
 }  // namespace cadastre::arch

@@ -68,6 +68,32 @@ high:
     bl      boot_main
     b       .
 
+// A secondary CPU, from PSCI's CPU_ON: HYP mode, MMU and caches off, r0 = its number [PSCI 6.4]. It comes up with the boot
+// tables, which nobody has touched since, and goes on with the final ones.
+    .global secondary_entry
+secondary_entry:
+    cpsid   aif
+    mov     r10, r0
+    adr     r11, _start
+    ldr     r0, =_start
+    sub     r9, r11, r0
+    bl      enable_mmu
+    ldr     pc, =secondary_high
+secondary_high:
+    ldr     r0, =secondary_root
+    ldrd    r2, r3, [r0]
+    mcrr    p15, 4, r2, r3, c2      // HTTBR
+    isb
+    mcr     p15, 4, r0, c8, c7, 0   // TLBIALLH
+    dsb
+    isb
+    ldr     r0, =secondary_stacks
+    ldr     sp, [r0, r10, lsl #2]
+    mov     r0, r10
+    mov     r11, #0
+    bl      secondary_main
+    b       .
+
 // in: r9 = physical - virtual, r11 = physical _start. Clobbers r0-r8.
 build_boot_tables:
     // Clear the tables.

@@ -29,9 +29,7 @@ class Syndrome {
  public:
   explicit constexpr Syndrome(std::uint32_t value) : value_(value) {}
   [[nodiscard]] constexpr std::uint32_t value() const { return value_; }
-  [[nodiscard]] constexpr ExceptionClass exception_class() const {
-    return static_cast<ExceptionClass>(value_ >> 26);
-  }
+  [[nodiscard]] constexpr ExceptionClass exception_class() const { return static_cast<ExceptionClass>(value_ >> 26); }
   // Bytes of the trapped instruction.
   [[nodiscard]] constexpr std::uint32_t instruction_length() const { return bit(25) ? 4 : 2; }
 
@@ -57,9 +55,7 @@ class Syndrome {
   // Aborts of either kind.
   [[nodiscard]] constexpr bool external() const { return bit(9); }
   [[nodiscard]] constexpr bool cache_maintenance() const { return bit(8); }
-  [[nodiscard]] constexpr bool stage1_walk() const {
-    return bit(7);
-  }  // S1PTW: on a fetch of the guest's own tables
+  [[nodiscard]] constexpr bool stage1_walk() const { return bit(7); }  // S1PTW: on a fetch of the guest's own tables
   [[nodiscard]] constexpr bool is_write() const { return bit(6); }
   [[nodiscard]] constexpr unsigned fault_status() const { return field(0, 6); }
   // Translation fault, any level: 0b0001LL; permission fault: 0b0011LL [ARMv7 table B3-24].

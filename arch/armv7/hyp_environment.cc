@@ -23,8 +23,7 @@ void HypEnvironment::invalidate(std::uint64_t first, std::uint64_t size) {
     TLBIALLHIS::write(0);
     return;
   }
-  for (std::uint64_t at = first; at < first + size; at += kPageSize)
-    TLBIMVAHIS::write(static_cast<std::uint32_t>(at));
+  for (std::uint64_t at = first; at < first + size; at += kPageSize) TLBIMVAHIS::write(static_cast<std::uint32_t>(at));
 }
 
 }  // namespace cadastre::arch

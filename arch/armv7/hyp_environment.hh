@@ -10,11 +10,12 @@
 #include "arch/armv7/image.hh"
 #include "arch/armv7/layout.hh"
 #include "arch/armv7/machine.hh"
+#include "arch/armv7/table_operations.hh"
 #include "mm/hyp_table.hh"
 
 namespace cadastre::arch {
 
-class HypEnvironment {
+class HypEnvironment : public TableOperations {
  public:
   // Table pages in the image itself: enough to describe the machine before there is an allocator.
   static constexpr unsigned kEarlyTables = 24;
@@ -41,18 +42,6 @@ class HypEnvironment {
       return reinterpret_cast<Entry*>(layout::kImage + static_cast<std::uint32_t>(offset));
     return reinterpret_cast<Entry*>(machine.linear(table));
   }
-  // LDRD and STRD of an aligned pair are single-copy atomic with LPAE [ARMv7 A3.5.3].
-  [[nodiscard]] static Entry load(const Entry* entry) {
-    Entry value;
-    asm volatile("ldrd %Q0, %R0, %1" : "=r"(value) : "m"(*entry));
-    return value;
-  }
-  static void store(Entry* entry, Entry value) {
-    asm volatile("strd %Q1, %R1, %0" : "=m"(*entry) : "r"(value));
-  }
-  // Walks are inner shareable and cacheable (kHtcr), on CPUs with the Multiprocessing Extensions [ARMv7
-  // B3.10.1].
-  static void clean(const Entry* /*entry*/, std::uint64_t /*count*/) {}
   static void dsb() {
     dsb_ish();
     isb();

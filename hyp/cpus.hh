@@ -1,0 +1,16 @@
+// The machine's CPUs.
+#pragma once
+
+#include "mm/address.hh"
+#include "platform/dtb/host.hh"
+
+namespace cadastre {
+
+// This CPU is the one that boots; its number is its place in the DTB.
+void init_boot_cpu(const HostDescription& host);
+
+// Starts the others with PSCI and waits until they run. Returns how many CPUs there are then: one that firmware does not
+// start is said and left out, with those after it. `image`: where the hypervisor is.
+[[nodiscard]] unsigned start_secondary_cpus(const HostDescription& host, PhysAddr image);
+
+}  // namespace cadastre

@@ -1,0 +1,170 @@
+#include "hyp/guest_memory.hh"
+
+#include <algorithm>
+#include <cstring>
+
+#include "arch/armv7/barrier.hh"
+#include "arch/armv7/cache.hh"
+#include "arch/armv7/cp15.hh"
+#include "arch/armv7/machine.hh"
+#include "hyp/memory.hh"
+#include "mm/check.hh"
+
+namespace cadastre {
+namespace {
+
+using arch::machine;
+
+VmidAllocator vmids;
+
+constexpr unsigned kLeavesPerStep = 512;
+
+[[nodiscard]] constexpr unsigned order_of(unsigned level) {
+  return level_shift(level) - kPageShift;
+}
+
+// Calls f(bytes of a page) for each page of a block, low or high memory.
+template <class F>
+void for_each_page(PhysAddr block, std::uint64_t size, F&& f) {
+  for (std::uint64_t offset = 0; offset < size; offset += kPageSize) {
+    std::byte* page = machine.kmap(frame_of(block + offset));
+    f(page);
+    machine.kunmap(page);
+  }
+}
+
+// Whether the running guest reads memory past our caches: its MMU or its data cache is off [ARMv7 B3.2.1].
+bool guest_caches_off() {
+  constexpr std::uint32_t kMmuAndCache = (1U << 0) | (1U << 2);
+  return (arch::SCTLR::read() & kMmuAndCache) != kMmuAndCache;
+}
+
+}  // namespace
+
+Result<PhysAddr> GuestEnvironment::allocate_table() {
+  return memory.pages.alloc(0, kZero).transform([](Pfn frame) { return address_of(frame); });
+}
+
+void GuestEnvironment::free_table(PhysAddr table) {
+  memory.pages.free(frame_of(table), 0);
+}
+
+Entry* GuestEnvironment::table_at(PhysAddr table) {
+  return reinterpret_cast<Entry*>(machine.linear(table));
+}
+
+void GuestEnvironment::invalidate(std::uint64_t /*first*/, std::uint64_t /*size*/) const {
+  const std::uint8_t number = vmid_.number();
+  if (number == 0) return;  // it never ran
+  // TLBIALLIS means the VMID in VTTBR [ARMv7 B3.10.6]. The root does not matter: nothing is walked in between.
+  const std::uint64_t current = arch::VTTBR::read();
+  arch::VTTBR::write(vttbr(PhysAddr(current & kEntryAddressMask), number));
+  arch::isb();
+  arch::TLBIALLIS::write(0);
+  arch::dsb_ish();
+  arch::VTTBR::write(current);
+  arch::isb();
+}
+
+Result<PhysAddr> GuestEnvironment::allocate_frame(IpaAddr ipa, unsigned level) const {
+  const AllocFlags flags = kHighmem | kMovable | kZero | (level == kLastLevel ? AllocFlags() : kNoWarn);
+  const Result<Pfn> block = memory.pages.alloc(order_of(level), flags);
+  if (!block) return std::unexpected(block.error());
+  if (const Result<> given = memory.ownership.give(*block, owner_, frame_of(ipa)); !given) {
+    memory.pages.free(*block, order_of(level));
+    return std::unexpected(given.error());
+  }
+  const PhysAddr address = address_of(*block);
+  if (guest_caches_off()) {
+    for_each_page(address, level_size(level), [](std::byte* page) { arch::clean_data_cache(page, kPageSize); });
+  }
+  return address;
+}
+
+void GuestEnvironment::free_frame(PhysAddr frame, unsigned level) {
+  memory.pages.free(frame_of(frame), order_of(level));
+}
+
+Result<PhysAddr> GuestEnvironment::private_copy(IpaAddr ipa, PhysAddr frame) const {
+  const Result<PhysAddr> copy = allocate_frame(ipa, kLastLevel);
+  if (!copy) return copy;
+  const std::byte* from = machine.kmap(frame_of(frame));
+  std::byte* to = machine.kmap(frame_of(*copy));
+  std::memcpy(to, from, kPageSize);
+  machine.kunmap(to);
+  machine.kunmap(from);
+  return copy;
+}
+
+void GuestEnvironment::drop_shared(PhysAddr frame) {
+  const Result<unsigned> left = memory.ownership.put(frame_of(frame));
+  CHECK(left.has_value());
+  if (*left == 0) memory.pages.free(frame_of(frame), 0);
+}
+
+GuestMemory::GuestMemory(OwnerId owner, std::uint64_t size, PhysAddr root)
+    : environment_(owner),
+      ram_{.first = guest_map::kRam, .size = size, .largest_level = 2},
+      stage2_(environment_, root, table_limit(size)) {}
+
+Result<FaultAnswer> GuestMemory::serve_fault(IpaAddr address, Access access) {
+  const SpinlockGuard guard(lock_);
+  return stage2_.serve_fault(address, access, ram_);
+}
+
+Result<> GuestMemory::map_device(IpaAddr address, PhysAddr physical, std::uint64_t size) {
+  const SpinlockGuard guard(lock_);
+  return stage2_.table().map(address, physical, size, Stage2Attributes::device());
+}
+
+Result<> GuestMemory::write(IpaAddr address, std::span<const std::byte> bytes) {
+  if (bytes.empty()) return {};
+  if (!ram_.contains(address, bytes.size())) return std::unexpected(Error::kOutOfRange);
+  const SpinlockGuard guard(lock_);
+  while (!bytes.empty()) {
+    const auto physical = stage2_.prepare_write(address, ram_);
+    if (!physical) return std::unexpected(physical.error());
+    const auto offset = static_cast<std::size_t>(address.offset_in(kPageSize));
+    const std::size_t part = std::min(bytes.size(), kPageSize - offset);
+    std::byte* page = machine.kmap(frame_of(*physical));
+    std::memcpy(page + offset, bytes.data(), part);
+    arch::clean_data_cache(page + offset, part);
+    machine.kunmap(page);
+    bytes = bytes.subspan(part);
+    address += part;
+  }
+  return {};
+}
+
+void GuestMemory::clean_caches() {
+  const SpinlockGuard guard(lock_);
+  for (std::uint64_t at = 0; at < Tables::kInputSize;) {
+    at = stage2_.visit_some(at, kLeavesPerStep, [](IpaAddr, const Tables::Mapping& mapping) {
+      if (mapping.attributes.memory() != Stage2Memory::kNormal) return;
+      for_each_page(mapping.address, mapping.size(),
+                    [](std::byte* page) { arch::clean_and_invalidate_data_cache(page, kPageSize); });
+    });
+  }
+}
+
+void GuestMemory::release() {
+  const SpinlockGuard guard(lock_);
+  for (std::uint64_t at = 0; at < Tables::kInputSize;) {
+    at = stage2_.release_some(at, kLeavesPerStep, [](IpaAddr, const Tables::Mapping& mapping) {
+      if (mapping.attributes.memory() == Stage2Memory::kNormal) {
+        memory.pages.free(frame_of(mapping.address), order_of(mapping.level));
+      }
+    });
+  }
+}
+
+std::uint64_t GuestMemory::activate() {
+  const VmidAllocator::Activation activation = vmids.activate(machine.cpu(), environment_.vmid());
+  if (activation.flush) {
+    arch::TLBIALLNSNH::write(0);
+    arch::dsb();
+  }
+  return vttbr(root(), activation.number);
+}
+
+}  // namespace cadastre

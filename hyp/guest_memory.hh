@@ -1,0 +1,88 @@
+// A guest's memory: its RAM, populated as it is touched, and the stage 2 that leads to it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "arch/armv7/table_operations.hh"
+#include "hyp/guest_map.hh"
+#include "mm/address.hh"
+#include "mm/error.hh"
+#include "mm/ownership.hh"
+#include "mm/spinlock.hh"
+#include "mm/stage2.hh"
+#include "mm/vmid.hh"
+
+namespace cadastre {
+
+// Where a guest's tables and frames come from (mm/page_table.hh, mm/stage2.hh): the page allocator, with the guest as the
+// frames' owner.
+class GuestEnvironment : public arch::TableOperations {
+ public:
+  explicit GuestEnvironment(OwnerId owner) : owner_(owner) {}
+
+  [[nodiscard]] static Result<PhysAddr> allocate_table();
+  static void free_table(PhysAddr table);
+  [[nodiscard]] static Entry* table_at(PhysAddr table);
+  static void dsb() { arch::dsb_ish(); }
+  // ARMv7 has no invalidation by IPA: all of this guest's translations, on all CPUs [ARMv7 B3.10.6].
+  void invalidate(std::uint64_t first, std::uint64_t size) const;
+
+  [[nodiscard]] Result<PhysAddr> allocate_frame(IpaAddr ipa, unsigned level) const;
+  static void free_frame(PhysAddr frame, unsigned level);
+  [[nodiscard]] Result<PhysAddr> private_copy(IpaAddr ipa, PhysAddr frame) const;
+  static void drop_shared(PhysAddr frame);
+
+  [[nodiscard]] OwnerId owner() const { return owner_; }
+  [[nodiscard]] Vmid& vmid() { return vmid_; }
+
+ private:
+  const OwnerId owner_;
+  Vmid vmid_;
+};
+
+class GuestMemory {
+ public:
+  // `size` bytes of RAM at guest_map::kRam. `root`: zeroed, Stage2::kRootBytes; stays the caller's.
+  GuestMemory(OwnerId owner, std::uint64_t size, PhysAddr root);
+  GuestMemory(const GuestMemory&) = delete;
+  GuestMemory& operator=(const GuestMemory&) = delete;
+
+  // Table pages that a guest of this size can need: its RAM page by page, and its devices.
+  [[nodiscard]] static constexpr unsigned table_limit(std::uint64_t size) {
+    constexpr unsigned kDeviceTables = 4;
+    const auto blocks = static_cast<unsigned>((size + kBlockSize - 1) >> kBlockShift);
+    return blocks + blocks / kEntriesPerTable + 2 + kDeviceTables;
+  }
+
+  [[nodiscard]] std::uint64_t size() const { return ram_.size; }
+  [[nodiscard]] PhysAddr root() const { return stage2_.table().root(); }
+  [[nodiscard]] bool contains(IpaAddr address) const { return ram_.contains(address); }
+
+  // Answers the guest's fault at an address of its RAM.
+  [[nodiscard]] Result<FaultAnswer> serve_fault(IpaAddr address, Access access) EXCLUDES(lock_);
+  // A device's registers, which the guest reaches directly.
+  [[nodiscard]] Result<> map_device(IpaAddr address, PhysAddr physical, std::uint64_t size) EXCLUDES(lock_);
+  // Puts bytes into its RAM as if it had always been there: populated, written, and clean to the point of coherency for a
+  // guest whose caches are off. kOutOfRange when not all of it is RAM.
+  [[nodiscard]] Result<> write(IpaAddr address, std::span<const std::byte> bytes) EXCLUDES(lock_);
+  // Cache maintenance by set/way, which reaches one CPU's caches and nobody's pages in particular, becomes a clean and
+  // invalidate of all that the guest has mapped.
+  void clean_caches() EXCLUDES(lock_);
+  // Gives back every frame and table. Nobody runs the guest any more.
+  void release() EXCLUDES(lock_);
+
+  // The guest is about to run on this CPU: VTTBR's value.
+  [[nodiscard]] std::uint64_t activate();
+
+ private:
+  using Tables = Stage2<GuestEnvironment>;
+
+  Spinlock lock_;
+  GuestEnvironment environment_;
+  RamRange ram_;
+  Tables stage2_;
+};
+
+}  // namespace cadastre

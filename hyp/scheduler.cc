@@ -1,0 +1,208 @@
+#include "hyp/scheduler.hh"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <optional>
+
+#include "arch/armv7/barrier.hh"
+#include "arch/armv7/cp15.hh"
+#include "arch/armv7/cpu.hh"
+#include "hyp/guests.hh"
+#include "hyp/inject.hh"
+#include "hyp/interrupts.hh"
+#include "hyp/timers.hh"
+#include "hyp/traps.hh"
+#include "hyp/vcpu.hh"
+#include "hyp/vm.hh"
+#include "hyp/world_switch.hh"
+#include "mm/machine.hh"
+#include "mm/spinlock.hh"
+
+namespace cadastre {
+namespace {
+
+constexpr std::uint64_t kSlicesPerSecond = 100;
+
+// One CPU's. All but the list is that CPU's alone.
+class RunQueue {
+ public:
+  void add(Vcpu& vcpu) EXCLUDES(lock_);
+  void remove(Vcpu& vcpu) EXCLUDES(lock_);
+  void request_reschedule() { reschedule_ = true; }
+  [[noreturn]] void run();
+
+ private:
+  template <class F>
+  void for_each(F&& f) EXCLUDES(lock_);
+  [[nodiscard]] Vcpu* stopping_vcpu();
+  void stop(Vcpu& vcpu);
+  [[nodiscard]] bool wakes(Vcpu& vcpu) const;
+  [[nodiscard]] Vcpu* pick();
+  void arm_timer();
+  void switch_to(Vcpu* vcpu);
+  void run_loaded(Vcpu& vcpu);
+
+  Spinlock lock_;
+  Vcpu* first_ GUARDED_BY(lock_) = nullptr;
+  Vcpu* loaded_ = nullptr;
+  bool reschedule_ = false;
+};
+
+std::array<RunQueue, kMaxCpus> queues;
+RunQueue& this_queue() {
+  return queues[arch::this_cpu().index];
+}
+
+void RunQueue::add(Vcpu& vcpu) {
+  const SpinlockGuard guard(lock_);
+  Vcpu** link = &first_;
+  while (*link != nullptr) link = &(*link)->next_on_cpu;
+  vcpu.next_on_cpu = nullptr;
+  *link = &vcpu;
+}
+
+void RunQueue::remove(Vcpu& vcpu) {
+  const SpinlockGuard guard(lock_);
+  Vcpu** link = &first_;
+  while (*link != &vcpu) link = &(*link)->next_on_cpu;
+  *link = vcpu.next_on_cpu;
+}
+
+// Only this CPU removes, so the list may be walked while others add at its end.
+template <class F>
+void RunQueue::for_each(F&& f) {
+  Vcpu* vcpu;
+  {
+    const SpinlockGuard guard(lock_);
+    vcpu = first_;
+  }
+  while (vcpu != nullptr) {
+    f(*vcpu);
+    const SpinlockGuard guard(lock_);
+    vcpu = vcpu->next_on_cpu;
+  }
+}
+
+Vcpu* RunQueue::stopping_vcpu() {
+  Vcpu* found = nullptr;
+  for_each([&](Vcpu& vcpu) {
+    if (vcpu.vm.stop_requested() && found == nullptr) found = &vcpu;
+  });
+  return found;
+}
+
+void RunQueue::stop(Vcpu& vcpu) {
+  if (loaded_ == &vcpu) switch_to(nullptr);
+  remove(vcpu);
+  Vm& vm = vcpu.vm;
+  vcpu.state.store(Vcpu::State::kOff, std::memory_order_relaxed);
+  if (vm.vcpu_stopped()) finish_guest(vm);
+}
+
+// Whether a vCPU in WFI goes on [ARMv7 B1.8.14].
+bool RunQueue::wakes(Vcpu& vcpu) const {
+  update_physical_timer_line(vcpu);
+  if (vcpu.vm.vgic().has_pending(vcpu.index)) return true;
+  return loaded_ != &vcpu && virtual_timer_due(vcpu);
+}
+
+// In turn: the one after the loaded one first.
+Vcpu* RunQueue::pick() {
+  Vcpu* before = nullptr;
+  Vcpu* after = nullptr;
+  bool passed = false;
+  for_each([&](Vcpu& vcpu) {
+    if (vcpu.state.load(std::memory_order_acquire) == Vcpu::State::kWaiting) {
+      if (loaded_ == &vcpu) sync_list_registers(vcpu);
+      if (wakes(vcpu)) vcpu.state.store(Vcpu::State::kRunnable, std::memory_order_relaxed);
+    }
+    if (vcpu.state.load(std::memory_order_acquire) == Vcpu::State::kRunnable) {
+      Vcpu*& candidate = passed ? after : before;
+      if (candidate == nullptr) candidate = &vcpu;
+    }
+    if (&vcpu == loaded_) passed = true;
+  });
+  return after != nullptr ? after : before;
+}
+
+// The next time that this CPU must look again: the end of a slice, or a vCPU's timer that is not in the hardware. There is
+// always a slice while a guest runs, even if nobody else wants to: the timer's interrupt is also what makes QEMU look at
+// the guest's own again (Gic::reevaluate).
+void RunQueue::arm_timer() {
+  bool runs = false;
+  std::optional<std::uint64_t> deadline;
+  const auto consider = [&](std::uint64_t time) { deadline = deadline ? std::min(*deadline, time) : time; };
+  for_each([&](Vcpu& vcpu) {
+    const Vcpu::State state = vcpu.state.load(std::memory_order_acquire);
+    if (state == Vcpu::State::kOff) return;
+    runs = runs || state == Vcpu::State::kRunnable;
+    if (const auto event = next_timer_event(vcpu, loaded_ == &vcpu); event) consider(*event);
+  });
+  if (runs) consider(now() + arch::CNTFRQ::read() / kSlicesPerSecond);
+  set_hyp_timer(deadline);
+}
+
+void RunQueue::switch_to(Vcpu* vcpu) {
+  if (loaded_ == vcpu) return;
+  if (loaded_ != nullptr) unload_vcpu(*loaded_);
+  loaded_ = vcpu;
+  if (vcpu != nullptr) load_vcpu(*vcpu);
+}
+
+void RunQueue::run_loaded(Vcpu& vcpu) {
+  Vgic& vgic = vcpu.vm.vgic();
+  do {
+    if (vgic.dirty(vcpu.index)) [[unlikely]]
+      refresh_list_registers(vcpu);
+    switch (enter_guest(&vcpu.frame)) {
+      [[likely]] case ExitKind::kTrap:
+        handle_trap(vcpu);
+        break;
+      case ExitKind::kIrq:
+        handle_interrupts(&vcpu);
+        break;
+      case ExitKind::kAsyncAbort:
+        inject_asynchronous_abort();
+        break;
+      case ExitKind::kFiq:
+        break;  // none is configured
+    }
+  } while (!reschedule_ && vcpu.state.load(std::memory_order_relaxed) == Vcpu::State::kRunnable);
+}
+
+void RunQueue::run() {
+  for (;;) {
+    reschedule_ = false;  // before looking: what comes later is looked at again
+    while (Vcpu* vcpu = stopping_vcpu()) stop(*vcpu);
+    Vcpu* next = pick();
+    if (next == nullptr) {
+      // Whoever is loaded stays: most often it is the one to go on.
+      arm_timer();
+      gic.reevaluate();
+      arch::wfi();
+      handle_interrupts(loaded_);
+      continue;
+    }
+    switch_to(next);
+    arm_timer();
+    run_loaded(*next);
+  }
+}
+
+}  // namespace
+
+void add_vcpu(Vcpu& vcpu) {
+  queues[vcpu.cpu].add(vcpu);
+  kick_cpu(vcpu.cpu);
+}
+
+void request_reschedule() {
+  this_queue().request_reschedule();
+}
+
+void run_vcpus() {
+  this_queue().run();
+}
+
+}  // namespace cadastre

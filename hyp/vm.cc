@@ -1,0 +1,64 @@
+#include "hyp/vm.hh"
+
+#include "arch/armv7/cpu.hh"
+#include "hyp/console_input.hh"
+#include "hyp/interrupts.hh"
+#include "hyp/scheduler.hh"
+#include "hyp/timers.hh"
+
+namespace cadastre {
+
+Vm::Vm(OwnerId id, std::string_view name, unsigned vcpus, std::uint64_t memory_size, PhysAddr root, TextSink& output)
+    : id_(id),
+      name_(name),
+      vcpu_count_(vcpus),
+      counter_offset_(now()),
+      live_(vcpus),
+      memory_(id, memory_size, root),
+      vgic_(vcpus, gic.list_registers()),
+      psci_(vcpus),
+      uart_line_(*this),
+      uart_(output, uart_line_),
+      vgic_device_(*this),
+      uart_device_(*this) {}
+
+Vm::~Vm() {
+  for (Vcpu* vcpu : vcpus_) {
+    if (vcpu != nullptr) cache_->destroy(vcpu);
+  }
+}
+
+Result<> Vm::create(ObjectsOf<Vcpu>& cache, unsigned first_cpu, unsigned host_cpus, PhysAddr gicv) {
+  cache_ = &cache;
+  for (unsigned i = 0; i < vcpu_count_; ++i) {
+    const Result<Vcpu*> vcpu = cache.create(*this, i, (first_cpu + i) % host_cpus);
+    if (!vcpu) return std::unexpected(vcpu.error());
+    vcpus_[i] = *vcpu;
+  }
+  return memory_.map_device(guest_map::kGicCpuInterface, gicv, guest_map::kGicCpuInterfaceSize)
+      .and_then([&] { return devices_.add(guest_map::kUart, kPageSize, uart_device_); })
+      .and_then([&] { return devices_.add(guest_map::kGicDistributor, kPageSize, vgic_device_); });
+}
+
+void Vm::kick(VcpuMask vcpus) {
+  for (unsigned i = 0; vcpus != 0; ++i, vcpus >>= 1) {
+    if ((vcpus & 1) != 0) kick_cpu(vcpus_[i]->cpu);
+  }
+}
+
+void Vm::set_private_line(const Vcpu& vcpu, unsigned interrupt, bool level) {
+  kick(vgic_.set_level(vcpu.index, interrupt, level));
+}
+
+void Vm::request_stop(Stop why) {
+  Stop none = Stop::kNone;
+  stop_.compare_exchange_strong(none, why, std::memory_order_acq_rel);
+  kick((VcpuMask{1} << vcpu_count_) - 1);
+}
+
+void Vm::fail(std::string_view what, Error error) {
+  console.print("{}: {}: {}", name_, what, to_string(error));
+  request_stop(Stop::kFailed);
+}
+
+}  // namespace cadastre
