@@ -98,7 +98,7 @@ struct GuestTranslation {
   PhysAddr physical;
   Stage1Leaf stage1;
   Stage2Attributes stage2;
-  std::uint32_t stage2_level;
+  std::uint32_t stage2_level = 0;
 
   // Of both stages.
   [[nodiscard]] bool allow(Privilege privilege, Access access) const {

@@ -26,15 +26,16 @@ class GuestWalker {
   [[nodiscard, gnu::always_inline]] Outcome permit(Access access, Privilege privilege) const {
     return leaf_.allow(privilege, access) ? kGood : failed(FaultKind::kPermission, leaf_.level);
   }
-  // Good: `mapping` is what stage 2 makes of it, and it grants `access`.
-  [[nodiscard, gnu::always_inline]] Outcome stage2(Access access, std::optional<Mapping<Stage2Attributes>>& mapping) {
-    mapping = memory_.translate(leaf_.ipa);
+  // Good: `result` has what stage 2 makes of it, and that grants `access`.
+  [[nodiscard, gnu::always_inline]] Outcome stage2(Access access, GuestTranslation& result) {
+    const std::optional<Mapping<Stage2Attributes>> mapping = memory_.translate(leaf_.ipa);
     if (!mapping) [[unlikely]] {
       return failed_stage2(FaultKind::kTranslation, memory_.fault_level(leaf_.ipa), leaf_.ipa, false);
     }
     if (!mapping->attributes.allow(access)) [[unlikely]] {
       return failed_stage2(FaultKind::kPermission, mapping->level, leaf_.ipa, false);
     }
+    result = {mapping->address, leaf_, mapping->attributes, mapping->level};
     return kGood;
   }
 
@@ -334,15 +335,15 @@ template <GuestPhysicalMemory Memory, class Trace>
 WalkResult<GuestTranslation> guest_walk(const GuestMmu& mmu, Memory& memory, GuestVirtAddr address, Access access,
                                         Privilege privilege, Trace&& trace) {
   GuestWalker walker(mmu, memory, trace);
-  std::optional<Mapping<Stage2Attributes>> mapping;
+  GuestTranslation result;
   auto outcome = walker.stage1(address.value(), access);
   if (outcome == walker.kGood) [[likely]]
     outcome = walker.permit(access, privilege);
   if (outcome == walker.kGood) [[likely]]
-    outcome = walker.stage2(access, mapping);
+    outcome = walker.stage2(access, result);
   if (outcome != walker.kGood) [[unlikely]]
     return std::unexpected(walker.fault(outcome));
-  return GuestTranslation{mapping->address, walker.leaf(), mapping->attributes, mapping->level};
+  return result;
 }
 
 template <GuestPhysicalMemory Memory, class Trace>

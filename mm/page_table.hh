@@ -287,7 +287,6 @@ class PageTable {
     environment_.invalidate(range.first, range.end - range.first);
     environment_.dsb();
     make();
-    environment_.dsb();
   }
 
   // The deepest entry on the way to `input`: a leaf, or an invalid entry.

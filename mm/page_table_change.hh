@@ -70,15 +70,13 @@ unsigned PageTable<G, E>::map_entries(Entry* table, Range range, PhysAddr physic
     } else if constexpr (kLevel < kLastLevel) {
       const Entry value = environment_.load(entry);
       if (is_valid(value)) {
-        add_occupancy(
-            entry, value,
-            map_entries<kLevel + 1>(child_of(value), part, target, largest_level, attributes, reserve));
+        add_occupancy(entry, value,
+                      map_entries<kLevel + 1>(child_of(value), part, target, largest_level, attributes, reserve));
       } else {
         const PhysAddr child = reserve.take();
         Entry* entries = environment_.table_at(child);
         environment_.clean(entries, kEntriesPerTable);
-        const unsigned used =
-            map_entries<kLevel + 1>(entries, part, target, largest_level, attributes, reserve);
+        const unsigned used = map_entries<kLevel + 1>(entries, part, target, largest_level, attributes, reserve);
         environment_.dsb();  // the new table's entries, before the walk can reach them
         write(entry, make_table(child, used));
         ++added;
@@ -103,8 +101,7 @@ Result<> PageTable<G, E>::map_leaf(Input input, PhysAddr physical, unsigned leve
   if (missing != 0) {
     Reserve reserve(*this);
     if (const Result<> taken = reserve.fill(missing); !taken) return taken;
-    for (unsigned below = level; below > position.level;
-         --below) {  // from the leaf up; linked by the last store
+    for (unsigned below = level; below > position.level; --below) {  // from the leaf up; linked by the last store
       const PhysAddr table = reserve.take();
       Entry* entries = environment_.table_at(table);
       environment_.store(entries + index_at(at, below), value);
@@ -136,8 +133,7 @@ Result<> PageTable<G, E>::unmap(Input first, std::uint64_t size, Visitor&& visit
 
 template <class G, TableEnvironment E>
 template <class Visitor>
-Result<std::uint64_t> PageTable<G, E>::unmap_some(Input first, std::uint64_t size, unsigned budget,
-                                                  Visitor&& visitor) {
+Result<std::uint64_t> PageTable<G, E>::unmap_some(Input first, std::uint64_t size, unsigned budget, Visitor&& visitor) {
   const Result<Range> checked = check(first, size);
   if (!checked) return std::unexpected(checked.error());
   Range range = *checked;
@@ -172,11 +168,9 @@ unsigned PageTable<G, E>::break_entries(Entry* table, Range range, Pass& pass) {
     unsigned cost = 1;  // NOLINT(misc-const-correctness): not at the last level
     if constexpr (kLevel < kLastLevel) {
       if (is_table(value, kLevel)) {
-        constexpr unsigned kLeavesBelow =
-            kLevel == 2 ? kEntriesPerTable : kEntriesPerTable * kEntriesPerTable;
+        constexpr unsigned kLeavesBelow = kLevel == 2 ? kEntriesPerTable : kEntriesPerTable * kEntriesPerTable;
         if (!covers<kLevel>(part) || (kLevel == 1 && pass.budget < kLeavesBelow)) {
-          if (break_entries<kLevel + 1>(child_of(value), part, pass) != table_occupancy(value))
-            return !pass.stopped;
+          if (break_entries<kLevel + 1>(child_of(value), part, pass) != table_occupancy(value)) return !pass.stopped;
           cost = 0;  // paid below
         } else {
           cost = kLevel == 2 ? table_occupancy(value) : kLeavesBelow;
@@ -249,8 +243,7 @@ Result<> PageTable<G, E>::protect(Input first, std::uint64_t size, Change&& chan
 
 template <class G, TableEnvironment E>
 template <class Change>
-Result<std::uint64_t> PageTable<G, E>::protect_some(Input first, std::uint64_t size, unsigned budget,
-                                                    Change&& change) {
+Result<std::uint64_t> PageTable<G, E>::protect_some(Input first, std::uint64_t size, unsigned budget, Change&& change) {
   const Result<Range> checked = check(first, size);
   if (!checked) return std::unexpected(checked.error());
   Range range = *checked;
@@ -264,7 +257,9 @@ Result<std::uint64_t> PageTable<G, E>::protect_some(Input first, std::uint64_t s
         return pass.broke || pass.changed;
       },
       [&] {
-        if (pass.broke) remake_entries<1>(root_table(), range, change);
+        if (!pass.broke) return;
+        remake_entries<1>(root_table(), range, change);
+        environment_.dsb();
       });
   return pass.stop - range.first;
 }
@@ -290,8 +285,7 @@ void PageTable<G, E>::protect_leaves(Next&& next, Change&& change) {
 
 template <class G, TableEnvironment E>
 template <class Change>
-std::uint64_t PageTable<G, E>::protect_leaves_some(Input first, std::uint64_t size, unsigned budget,
-                                                   Change&& change) {
+std::uint64_t PageTable<G, E>::protect_leaves_some(Input first, std::uint64_t size, unsigned budget, Change&& change) {
   Range range{first.value(), first.value() + size};
   Pass pass{.budget = budget, .stop = range.end};
   break_then_make(
@@ -369,6 +363,7 @@ Result<> PageTable<G, E>::replace(Input input, Make&& make) {
       [&] {
         const Leaf leaf = make(mapping_of(position.value, position.level, base));
         write(position.entry, make_leaf(leaf.address, position.level, leaf.attributes.bits()));
+        environment_.dsb();
       });
   return {};
 }
@@ -407,7 +402,10 @@ void PageTable<G, E>::split_leaf(const Position& position, std::uint64_t input, 
         write(position.entry, broken(position.value));
         return true;
       },
-      [&] { write(position.entry, make_table(table, kEntriesPerTable)); });
+      [&] {
+        write(position.entry, make_table(table, kEntriesPerTable));
+        environment_.dsb();
+      });
 }
 
 // How many leaves have to be split so that `boundary` does not cut one.
@@ -417,8 +415,7 @@ unsigned PageTable<G, E>::splits_for(std::uint64_t boundary) const {
   const Position position = find(boundary);
   if (!is_valid(position.value)) return 0;
   unsigned splits = 0;
-  for (unsigned level = position.level; level < kLastLevel && (boundary & (level_size(level) - 1)) != 0;
-       ++level) {
+  for (unsigned level = position.level; level < kLastLevel && (boundary & (level_size(level) - 1)) != 0; ++level) {
     ++splits;
   }
   return splits;
@@ -438,8 +435,7 @@ Result<> PageTable<G, E>::split_at_edges(Range range) {
   // together.
   unsigned shared = 0;
   if (at_first != 0 && at_end != 0) {
-    for (unsigned level = find(range.first).level; level < kLastLevel && shared < std::min(at_first, at_end);
-         ++level) {
+    for (unsigned level = find(range.first).level; level < kLastLevel && shared < std::min(at_first, at_end); ++level) {
       if (range.first >> level_shift(level) != range.end >> level_shift(level)) break;
       ++shared;
     }
@@ -467,8 +463,7 @@ Result<> PageTable<G, E>::merge(Input input, unsigned level) {
     return std::unexpected(Error::kBusy);
   }
   for (unsigned i = 1; i < kEntriesPerTable; ++i) {
-    if (environment_.load(entries + i) != first + i * level_size(level + 1))
-      return std::unexpected(Error::kBusy);
+    if (environment_.load(entries + i) != first + i * level_size(level + 1)) return std::unexpected(Error::kBusy);
   }
   const std::uint64_t base = at & ~(level_size(level) - 1);
   break_then_make(
@@ -479,6 +474,7 @@ Result<> PageTable<G, E>::merge(Input input, unsigned level) {
       },
       [&] {
         write(position.entry, make_leaf(entry_address(first), level, leaf_attributes(first)));
+        environment_.dsb();
         free_table(entry_address(position.value));
       });
   return {};

@@ -117,7 +117,7 @@ class ReferenceWalk {
 
   // [ARMv7 B3.5.5]
   Answer classic(std::uint32_t va) {
-    const unsigned n = static_cast<unsigned>(bits(r_.ttbcr, 2, 0));
+    const auto n = static_cast<unsigned>(bits(r_.ttbcr, 2, 0));
     std::uint64_t table = 0;
     if (n == 0 || bits(va, 31, 32 - n) == 0) {
       if (bit(r_.ttbcr, 4) == 1) return fault("translation", 1);
@@ -219,8 +219,8 @@ class ReferenceWalk {
 
   // [ARMv7 B3.6.5 and on]
   Answer lpae(std::uint32_t va) {
-    const unsigned t0 = static_cast<unsigned>(bits(r_.ttbcr, 2, 0));
-    const unsigned t1 = static_cast<unsigned>(bits(r_.ttbcr, 18, 16));
+    const auto t0 = static_cast<unsigned>(bits(r_.ttbcr, 2, 0));
+    const auto t1 = static_cast<unsigned>(bits(r_.ttbcr, 18, 16));
     const std::uint64_t low_end = 1ULL << (32 - t0);
     const std::uint64_t high_start = t1 == 0 ? low_end : (1ULL << 32) - (1ULL << (32 - t1));
     std::uint64_t base = 0;
@@ -257,7 +257,7 @@ class ReferenceWalk {
         if (!permitted(true, write, user, user && write, xn || bit(d, 54) == 1, pxn || bit(d, 53) == 1)) {
           return fault("permission", level);
         }
-        const unsigned index = static_cast<unsigned>(bits(d, 4, 2));
+        const auto index = static_cast<unsigned>(bits(d, 4, 2));
         const std::uint64_t mair = std::uint64_t{r_.nmrr} << 32 | r_.prrr;
         mair_ = static_cast<unsigned>(bits(mair, 8 * index + 7, 8 * index));
         sh_ = static_cast<unsigned>(bits(d, 9, 8));

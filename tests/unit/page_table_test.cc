@@ -26,9 +26,7 @@ struct Fixture {
   LoggingTables environment;
   Guest table{environment, LoggingTables::kRoot};
 
-  Guest::Mapping at(std::uint64_t input) const {
-    return table.query(IpaAddr(input)).value_or(Guest::Mapping{});
-  }
+  Guest::Mapping at(std::uint64_t input) const { return table.query(IpaAddr(input)).value_or(Guest::Mapping{}); }
   std::uint64_t leaves(std::uint64_t first = 0, std::uint64_t size = Guest::kInputSize) {
     std::uint64_t count = 0;
     table.visit(IpaAddr(first), size, [&](IpaAddr, const Guest::Mapping&) { ++count; });
@@ -51,8 +49,8 @@ TEST_CASE("what is mapped is found at every address of it, and nothing beside it
 
 TEST_CASE("a range is mapped with the largest leaves that input and output allow") {
   Fixture f;
-  REQUIRE(f.table.map(IpaAddr(kGiB - kMiB2 - kKiB4), PhysAddr(9 * kGiB - kMiB2 - kKiB4),
-                      kGiB + 2 * kMiB2 + 2 * kKiB4, kRam));
+  REQUIRE(f.table.map(IpaAddr(kGiB - kMiB2 - kKiB4), PhysAddr(9 * kGiB - kMiB2 - kKiB4), kGiB + 2 * kMiB2 + 2 * kKiB4,
+                      kRam));
   CHECK(f.at(kGiB - kMiB2 - kKiB4).level == 3);
   CHECK(f.at(kGiB - kMiB2).level == 2);
   CHECK(f.at(kGiB).level == 1);
@@ -226,17 +224,15 @@ TEST_CASE("rights change in place with one flush; a memory type is broken before
   Fixture f;
   REQUIRE(f.table.map(IpaAddr(0), PhysAddr(0), 2 * kKiB4, kRam));
   f.environment.start_log();
-  REQUIRE(f.table.protect(IpaAddr(0), 2 * kKiB4,
-                          [](const Guest::Mapping& m) { return m.attributes.with_write(false); }));
-  CHECK(f.environment.story() == "S C S C D I D D");
+  REQUIRE(
+      f.table.protect(IpaAddr(0), 2 * kKiB4, [](const Guest::Mapping& m) { return m.attributes.with_write(false); }));
+  CHECK(f.environment.story() == "S C S C D I D");
   f.environment.start_log();
-  REQUIRE(f.table.protect(IpaAddr(0), 2 * kKiB4,
-                          [](const Guest::Mapping&) { return Stage2Attributes::device(); }));
+  REQUIRE(f.table.protect(IpaAddr(0), 2 * kKiB4, [](const Guest::Mapping&) { return Stage2Attributes::device(); }));
   CHECK(f.environment.story() == "S0 C S0 C D I D S C S C D");
   CHECK(f.at(0).attributes == Stage2Attributes::device());
   f.environment.start_log();
-  REQUIRE(f.table.protect(IpaAddr(0), 2 * kKiB4,
-                          [](const Guest::Mapping&) { return Stage2Attributes::device(); }));
+  REQUIRE(f.table.protect(IpaAddr(0), 2 * kKiB4, [](const Guest::Mapping&) { return Stage2Attributes::device(); }));
   CHECK(f.environment.story().empty());
 }
 
@@ -256,7 +252,7 @@ TEST_CASE("a table is freed after the flush, not before") {
   REQUIRE(f.table.map(IpaAddr(0), PhysAddr(0), kKiB4, kRam));
   f.environment.start_log();
   REQUIRE(f.table.unmap(IpaAddr(0), kKiB4));
-  CHECK(f.environment.story() == "S0 C S0 C S0 C D I D F F S0 C D");
+  CHECK(f.environment.story() == "S0 C S0 C S0 C D I D F F S0 C");
 }
 
 TEST_CASE("split, then merge, is as before; each with a break") {
@@ -275,7 +271,7 @@ TEST_CASE("split, then merge, is as before; each with a break") {
   CHECK(f.table.merge(IpaAddr(7), 2).error() == Error::kNotFound);
   f.environment.start_log();
   REQUIRE(f.table.merge(IpaAddr(kMiB2 + 5), 2));
-  CHECK(f.environment.story() == "S0 C D I D S C F D");
+  CHECK(f.environment.story() == "S0 C D I D S C D F");
   REQUIRE(f.table.merge(IpaAddr(7), 1));
   CHECK(*f.environment.table_at(LoggingTables::kRoot) == root);
   CHECK(f.table.tables() == 0);
@@ -289,8 +285,8 @@ TEST_CASE("only what is whole, contiguous, aligned and equal merges") {
   CHECK(f.table.merge(IpaAddr(0), 2).error() == Error::kBusy);
   REQUIRE(f.table.map(IpaAddr(kKiB4), PhysAddr(0), kKiB4, kRam));
   CHECK(f.table.merge(IpaAddr(0), 2).error() == Error::kBusy);
-  REQUIRE(f.table.replace(
-      IpaAddr(kKiB4), [](const Guest::Mapping&) { return Guest::Leaf{PhysAddr(kMiB2 + kKiB4), kReadOnly}; }));
+  REQUIRE(f.table.replace(IpaAddr(kKiB4),
+                          [](const Guest::Mapping&) { return Guest::Leaf{PhysAddr(kMiB2 + kKiB4), kReadOnly}; }));
   CHECK(f.table.merge(IpaAddr(0), 2).error() == Error::kBusy);
   REQUIRE(f.table.protect(IpaAddr(kKiB4), kKiB4, [](const Guest::Mapping&) { return kRam; }));
   CHECK(f.table.merge(IpaAddr(0), 2));
@@ -311,8 +307,7 @@ TEST_CASE("replacing breaks, flushes, lets the caller copy, and maps anew") {
   }));
   CHECK(f.environment.story() == "S0 C D I D S C D");
   CHECK(f.at(kMiB2 + 0x123).address == PhysAddr(0x2123));
-  CHECK(f.table.replace(IpaAddr(0), [](const Guest::Mapping&) { return Guest::Leaf{}; }).error() ==
-        Error::kNotFound);
+  CHECK(f.table.replace(IpaAddr(0), [](const Guest::Mapping&) { return Guest::Leaf{}; }).error() == Error::kNotFound);
 }
 
 TEST_CASE("a walk shows every entry on the way") {
@@ -329,9 +324,7 @@ TEST_CASE("a walk shows every entry on the way") {
 TEST_CASE("HYP's table covers 4 GiB from a root of four entries, to its last byte") {
   LoggingTables environment;
   Hyp table(environment, LoggingTables::kRoot);
-  const auto at = [&](std::uintptr_t address) {
-    return table.query(HypVirtAddr(address)).value_or(Hyp::Mapping{});
-  };
+  const auto at = [&](std::uintptr_t address) { return table.query(HypVirtAddr(address)).value_or(Hyp::Mapping{}); };
   REQUIRE(table.map(HypVirtAddr(0), PhysAddr(0x40'0000'0000), Hyp::kInputSize, HypAttributes::boot()));
   CHECK(table.tables() == 0);
   CHECK(at(0xffff'ffff).address == PhysAddr(0x40'ffff'ffff));
@@ -339,8 +332,7 @@ TEST_CASE("HYP's table covers 4 GiB from a root of four entries, to its last byt
   CHECK_FALSE(table.query(HypVirtAddr(0xffff'ffff)));
   CHECK(table.next_mapped(HypVirtAddr(0xffff'f000)) == Hyp::kInputSize);
   CHECK(at(0xffff'efff).level == 3);
-  REQUIRE(
-      table.protect(HypVirtAddr(0x1000), 0x2000, [](const Hyp::Mapping&) { return HypAttributes::text(); }));
+  REQUIRE(table.protect(HypVirtAddr(0x1000), 0x2000, [](const Hyp::Mapping&) { return HypAttributes::text(); }));
   CHECK(at(0x1000).attributes.is_executable());
   CHECK_FALSE(at(0x1000).attributes.writable());
 }
@@ -373,9 +365,8 @@ TEST_CASE("random operations agree with a plain map from page to frame") {
       }
       case 2: {
         std::uint64_t gone = 0;
-        const auto done =
-            f.table.unmap_some(ipa, size, static_cast<unsigned>(below(800)),
-                               [&](IpaAddr, const Guest::Mapping& m) { gone += m.size() >> kPageShift; });
+        const auto done = f.table.unmap_some(ipa, size, static_cast<unsigned>(below(800)),
+                                             [&](IpaAddr, const Guest::Mapping& m) { gone += m.size() >> kPageShift; });
         if (!done) break;
         std::uint64_t expected = 0;
         for (std::uint64_t i = 0; i < *done >> kPageShift; ++i) expected += model.erase(page + i);
@@ -386,8 +377,7 @@ TEST_CASE("random operations agree with a plain map from page to frame") {
         const Stage2Attributes attributes = below(3) == 0 ? Stage2Attributes::device() : kRam;
         if (!f.table.protect(ipa, size, [&](const Guest::Mapping&) { return attributes; })) break;
         for (std::uint64_t i = 0; i < count; ++i) {
-          if (const auto found = model.find(page + i); found != model.end())
-            found->second.second = attributes.bits();
+          if (const auto found = model.find(page + i); found != model.end()) found->second.second = attributes.bits();
         }
         break;
       }
@@ -405,15 +395,14 @@ TEST_CASE("random operations agree with a plain map from page to frame") {
     f.environment.never_fail();
     CHECK(f.environment.allocated() == f.table.tables());
     std::uint64_t pages = 0;
-    f.table.visit(IpaAddr(base << kPageShift), kPages << kPageShift,
-                  [&](IpaAddr at, const Guest::Mapping& m) {
-                    for (std::uint64_t i = 0; i < m.size() >> kPageShift; ++i, ++pages) {
-                      const auto found = model.find((at.value() >> kPageShift) + i);
-                      REQUIRE(found != model.end());
-                      REQUIRE(found->second.first == (m.address.value() >> kPageShift) + i);
-                      REQUIRE(found->second.second == m.attributes.bits());
-                    }
-                  });
+    f.table.visit(IpaAddr(base << kPageShift), kPages << kPageShift, [&](IpaAddr at, const Guest::Mapping& m) {
+      for (std::uint64_t i = 0; i < m.size() >> kPageShift; ++i, ++pages) {
+        const auto found = model.find((at.value() >> kPageShift) + i);
+        REQUIRE(found != model.end());
+        REQUIRE(found->second.first == (m.address.value() >> kPageShift) + i);
+        REQUIRE(found->second.second == m.attributes.bits());
+      }
+    });
     REQUIRE(pages == model.size());
   }
   REQUIRE(f.table.unmap(IpaAddr(0), Guest::kInputSize));
