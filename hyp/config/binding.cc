@@ -15,8 +15,8 @@ constexpr std::array<std::string_view, 3> kGuestProperties = {"compatible", "mem
 constexpr std::array<std::string_view, 4> kKernelProperties = {"file", "reg", "bootargs", "load-offset"};
 constexpr std::array<std::string_view, 2> kInitrdProperties = {"file", "reg"};
 // What a node of any kind may have.
-constexpr std::array<std::string_view, 5> kCommonProperties = {"status", "phandle", "linux,phandle",
-                                                               "#address-cells", "#size-cells"};
+constexpr std::array<std::string_view, 5> kCommonProperties = {"status", "phandle", "linux,phandle", "#address-cells",
+                                                               "#size-cells"};
 
 bool is_among(std::span<const std::string_view> names, std::string_view name) {
   return std::ranges::find(names, name) != names.end();
@@ -37,8 +37,7 @@ void read_range(const DtNode& node, GuestModule& module, Refusals& refusals) {
   if (!reg) return;
   module.range = {.base = PhysAddr((*reg)[0].base), .size = (*reg)[0].size};
   module.is_loaded = true;
-  if (reg->count() != 1)
-    refuse(refusals, node, "reg has {} entries: give the one of the loaded file", reg->count());
+  if (reg->count() != 1) refuse(refusals, node, "reg has {} entries: give the one of the loaded file", reg->count());
 }
 
 void read_file(const DtNode& node, GuestModule& module, Refusals& refusals) {
@@ -72,8 +71,7 @@ void read_kernel(const DtNode& node, GuestPlan& guest, Refusals& refusals) {
   const auto offset = node.property("load-offset");
   if (!offset) return;
   guest.load_offset = offset->number();
-  if (!guest.load_offset)
-    refuse(refusals, node, "load-offset must be a number of one or two cells: correct it");
+  if (!guest.load_offset) refuse(refusals, node, "load-offset must be a number of one or two cells: correct it");
 }
 
 // [DT 2.3] `memory` is bytes in two cells, so that it cannot be mistaken for a count of anything else.
@@ -123,8 +121,7 @@ bool is_name(std::string_view name) {
 GuestPlan* add_guest(const DtNode& node, Configuration& configuration, Refusals& refusals) {
   const std::string_view name = node.name();
   if (name.size() > decltype(GuestPlan::name)::capacity() || !is_name(name)) {
-    refuse(refusals, node,
-           "the name must have at most {} of the characters that a node's name may have: shorten it",
+    refuse(refusals, node, "the name must have at most {} of the characters that a node's name may have: shorten it",
            decltype(GuestPlan::name)::capacity());
     return nullptr;
   }
@@ -148,8 +145,7 @@ void read_guest_bootargs(const DtNode& node, GuestPlan& guest, Refusals& refusal
   if (!bootargs) return;
   const auto text = bootargs->string();
   if (!text || !guest.bootargs.assign(*text)) {
-    refuse(refusals, node, "bootargs must be a string of at most {} characters: shorten it",
-           guest.bootargs.capacity());
+    refuse(refusals, node, "bootargs must be a string of at most {} characters: shorten it", guest.bootargs.capacity());
   }
 }
 
@@ -173,14 +169,13 @@ void read_own_binding(const DtNode& hypervisor, Configuration& configuration, Re
 }
 
 bool read_configuration(const DeviceTree& tree, Configuration& configuration, Refusals& refusals) {
-  const std::size_t before = refusals.count();
   configuration.guests.clear();
   const auto hypervisor = tree.root().child("hypervisor");
   if (hypervisor) read_own_binding(*hypervisor, configuration, refusals);
-  if (configuration.guests.empty() && refusals.count() == before) {
+  if (configuration.guests.empty() && refusals.empty()) {
     refusals.add("/hypervisor: no guest: describe one (dts/README.md), compatible = \"{}\"", kGuest);
   }
-  return refusals.count() == before;
+  return refusals.empty();
 }
 
 SizeText size_text(std::uint64_t bytes) {

@@ -93,8 +93,7 @@ std::optional<std::uint64_t> parse_size(std::string_view text) {
   const unsigned shift = text.empty() ? 0 : shift_of(text.back());
   if (shift != 0) text.remove_suffix(1);
   std::uint64_t value = 0;
-  const auto result =
-      std::from_chars(text.data(), text.data() + text.size(), value, is_hexadecimal ? 16 : 10);
+  const auto result = std::from_chars(text.data(), text.data() + text.size(), value, is_hexadecimal ? 16 : 10);
   if (result.ec != std::errc() || result.ptr != text.data() + text.size()) return std::nullopt;
   if (value > UINT64_MAX >> shift) return std::nullopt;
   return value << shift;

@@ -73,32 +73,27 @@ bool overlap(const ImageSegment& a, const ImageSegment& b) {
   return a.address < b.address + b.memory_size && b.address < a.address + a.memory_size;
 }
 
-bool add_segment(const GuestModule& module, const ProgramHeader& header, ElfImage& image,
-                 Refusals& refusals) {
+bool add_segment(const GuestModule& module, const ProgramHeader& header, ElfImage& image, Refusals& refusals) {
   const ImageSegment segment{.offset = header.file_size == 0 ? 0 : header.offset,
                              .file_size = header.file_size,
                              .address = header.physical_address,
                              .memory_size = header.memory_size};
   if (segment.offset + segment.file_size > module.range.size) {
-    refuse(refusals, module,
-           "a truncated ELF file: its segment at {:x} ends beyond its {} bytes: give the whole file",
+    refuse(refusals, module, "a truncated ELF file: its segment at {:x} ends beyond its {} bytes: give the whole file",
            segment.address, module.range.size);
     return false;
   }
   if (segment.file_size > segment.memory_size) {
-    refuse(refusals, module,
-           "an ELF segment at {:x} with more bytes in the file than in memory: link it again",
+    refuse(refusals, module, "an ELF segment at {:x} with more bytes in the file than in memory: link it again",
            segment.address);
     return false;
   }
-  if (std::ranges::any_of(image.segments,
-                          [&](const ImageSegment& other) { return overlap(segment, other); })) {
+  if (std::ranges::any_of(image.segments, [&](const ImageSegment& other) { return overlap(segment, other); })) {
     refuse(refusals, module, "an ELF segment at {:x} overlaps another: link it again", segment.address);
     return false;
   }
   if (!image.segments.push_back(segment)) {
-    refuse(refusals, module, "an ELF file with more than {} segments: link it with fewer",
-           image.segments.capacity());
+    refuse(refusals, module, "an ELF file with more than {} segments: link it with fewer", image.segments.capacity());
     return false;
   }
   return true;
@@ -127,8 +122,7 @@ std::optional<ElfImage> read_elf(const GuestModule& module, PhysReader& reader, 
   const std::uint32_t entry = header.entry & ~std::uint32_t{1};
   bool is_entry_loaded = false;
   for (std::uint32_t i = 0; i < header.program_header_count; ++i) {
-    const auto program =
-        read_as<ProgramHeader>(module, reader, header.program_headers + (i * sizeof(ProgramHeader)));
+    const auto program = read_as<ProgramHeader>(module, reader, header.program_headers + (i * sizeof(ProgramHeader)));
     if (program.type != kLoad || program.memory_size == 0) continue;
     if (!add_segment(module, program, image, refusals)) return std::nullopt;
     // The entry is a virtual address; the MMU is off.

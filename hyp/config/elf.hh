@@ -12,7 +12,6 @@ namespace cadastre {
 [[nodiscard]] bool is_elf(std::span<const std::byte> header);
 
 // What an ELF file loads, and where. Refused unless it is an executable that this CPU can run.
-[[nodiscard]] std::optional<ElfImage> read_elf(const GuestModule& module, PhysReader& reader,
-                                               Refusals& refusals);
+[[nodiscard]] std::optional<ElfImage> read_elf(const GuestModule& module, PhysReader& reader, Refusals& refusals);
 
 }  // namespace cadastre

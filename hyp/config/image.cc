@@ -105,8 +105,7 @@ constexpr std::uint64_t kHeapSize = 64 << 10;
 constexpr std::uint64_t kBeyondHeap = 64 << 10;
 }  // namespace zimage
 
-ZImage zimage_of(const GuestModule& module, PhysReader& reader, const Header& header,
-                 std::uint64_t image_size) {
+ZImage zimage_of(const GuestModule& module, PhysReader& reader, const Header& header, std::uint64_t image_size) {
   using namespace zimage;
   ZImage image{.start = little_endian(header, kStart),
                .unpacked_end = kTextOffset + (kGuessedRatio * image_size),
@@ -116,8 +115,7 @@ ZImage zimage_of(const GuestModule& module, PhysReader& reader, const Header& he
   std::array<std::byte, kTagSize> bytes{};
   reader.read(module.range.base + tags, bytes);
   const std::uint64_t size_at = little_endian(bytes, 8);
-  if (little_endian(bytes, 0) < kTagWords || little_endian(bytes, 4) != kKernelSizeTag ||
-      size_at + 4 > image_size) {
+  if (little_endian(bytes, 0) < kTagWords || little_endian(bytes, 4) != kKernelSizeTag || size_at + 4 > image_size) {
     return image;
   }
   const std::uint64_t unpacked_size = read_word(module, reader, size_at);
@@ -131,13 +129,12 @@ std::optional<Image> recognise_zimage(const GuestModule& module, PhysReader& rea
   const std::uint32_t start = little_endian(header, zimage::kStart);
   const std::uint32_t end = little_endian(header, zimage::kEnd);
   if (end <= start || end - start < kHeaderSize) {
-    refuse(refusals, module, "a zImage whose header says it lies from {:x} to {:x}: give an undamaged file",
-           start, end);
+    refuse(refusals, module, "a zImage whose header says it lies from {:x} to {:x}: give an undamaged file", start,
+           end);
     return std::nullopt;
   }
   if (end - start > module.range.size) {
-    refuse(refusals, module, "a truncated zImage, {} of {} bytes: give the whole file", module.range.size,
-           end - start);
+    refuse(refusals, module, "a truncated zImage, {} of {} bytes: give the whole file", module.range.size, end - start);
     return std::nullopt;
   }
   return zimage_of(module, reader, header, end - start);

@@ -50,7 +50,6 @@ using Image = std::variant<RawImage, ZImage, ElfImage>;
 
 // The module is loaded and lies in RAM. What is not an image is refused, with what it is when that can be
 // told.
-[[nodiscard]] std::optional<Image> recognise_image(const GuestModule& module, PhysReader& reader,
-                                                   Refusals& refusals);
+[[nodiscard]] std::optional<Image> recognise_image(const GuestModule& module, PhysReader& reader, Refusals& refusals);
 
 }  // namespace cadastre

@@ -50,9 +50,8 @@ std::uint64_t place_behind(GuestPlan& plan, std::uint64_t offset) {
   offset += kGuestDtbRoom;
   if (!plan.initrd.is_given) return offset;
   layout.initrd = {.base = kRam + offset, .size = plan.initrd.range.size};
-  add_segment(
-      layout,
-      {.source = plan.initrd.range.base, .source_size = plan.initrd.range.size, .target = layout.initrd});
+  add_segment(layout,
+              {.source = plan.initrd.range.base, .source_size = plan.initrd.range.size, .target = layout.initrd});
   return offset + plan.initrd.range.size;
 }
 
@@ -60,9 +59,9 @@ std::uint64_t place_behind(GuestPlan& plan, std::uint64_t offset) {
 void place_whole(GuestPlan& plan, std::uint64_t offset) {
   const PhysRange& source = plan.kernel.range;
   plan.layout.entry = kRam + offset;
-  add_segment(plan.layout, {.source = source.base,
-                            .source_size = source.size,
-                            .target = {.base = plan.layout.entry, .size = source.size}});
+  add_segment(
+      plan.layout,
+      {.source = source.base, .source_size = source.size, .target = {.base = plan.layout.entry, .size = source.size}});
 }
 
 //  RAM base        text offset                        32 MiB, or closer when RAM is short
@@ -89,8 +88,7 @@ bool place(GuestPlan& plan, const ZImage& image, Refusals& refusals) {
     offset = image.start - kRam.value();
   }
   if (offset + size > kZImageEnd) {
-    refuse(refusals, plan.kernel,
-           "a zImage that ends {} into RAM, which must be within {}: give a smaller kernel",
+    refuse(refusals, plan.kernel, "a zImage that ends {} into RAM, which must be within {}: give a smaller kernel",
            size_text(offset + size).view(), size_text(kZImageEnd).view());
     return false;
   }
@@ -110,8 +108,8 @@ std::uint64_t place_far(GuestPlan& plan, std::uint64_t image_end) {
 bool place(GuestPlan& plan, const RawImage& /*image*/, Refusals& refusals) {
   const std::uint64_t offset = plan.load_offset.value_or(kRawOffset);
   if (offset % 4 != 0 || offset >= kFarthest) {
-    refuse(refusals, plan.kernel,
-           "load-offset {:x} is no place for ARM instructions: give a multiple of 4 within RAM", offset);
+    refuse(refusals, plan.kernel, "load-offset {:x} is no place for ARM instructions: give a multiple of 4 within RAM",
+           offset);
     return false;
   }
   place_whole(plan, offset);
@@ -123,8 +121,8 @@ bool place(GuestPlan& plan, const ElfImage& image, Refusals& refusals) {
   std::uint64_t end = 0;
   for (const ImageSegment& segment : image.segments) {
     if (segment.address < kRam.value()) {
-      refuse(refusals, plan.kernel, "an ELF segment at {:x}, below RAM at {}: link it for there",
-             segment.address, kRam);
+      refuse(refusals, plan.kernel, "an ELF segment at {:x}, below RAM at {}: link it for there", segment.address,
+             kRam);
       return false;
     }
     end = std::max(end, segment.address + segment.memory_size - kRam.value());

@@ -71,8 +71,7 @@ struct Configuration {
 
 // Reads every guest of /hypervisor (dts/README.md) and of Xen's dom0less binding in /chosen. False, with each
 // reason in `refusals`, when there is anything in it to refuse.
-[[nodiscard]] bool read_configuration(const DeviceTree& tree, Configuration& configuration,
-                                      Refusals& refusals);
+[[nodiscard]] bool read_configuration(const DeviceTree& tree, Configuration& configuration, Refusals& refusals);
 
 // A size as people write it: "128 MiB", "12 KiB", "5 bytes".
 using SizeText = FixedString<27>;
@@ -80,16 +79,14 @@ using SizeText = FixedString<27>;
 
 // `PATH: REASON`.
 template <class... Arguments>
-void refuse(Refusals& refusals, const GuestPlan& guest, std::string_view format,
-            const Arguments&... arguments) {
+void refuse(Refusals& refusals, const GuestPlan& guest, std::string_view format, const Arguments&... arguments) {
   std::array<char, Refusals::kLineSize> reason;
   refusals.add("{}: {}", guest.path.view(), format_to(reason, format, arguments...));
 }
 
 // `PATH (FILE): REASON`.
 template <class... Arguments>
-void refuse(Refusals& refusals, const GuestModule& module, std::string_view format,
-            const Arguments&... arguments) {
+void refuse(Refusals& refusals, const GuestModule& module, std::string_view format, const Arguments&... arguments) {
   std::array<char, Refusals::kLineSize> reason;
   const std::string_view text = format_to(reason, format, arguments...);
   if (module.file.empty()) {

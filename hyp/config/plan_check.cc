@@ -41,8 +41,7 @@ bool check_module(const GuestModule& module, const HostResources& host, Refusals
     return false;
   }
   if (!is_sensible(range) || !is_in(host.memory, range)) {
-    refuse(refusals, module, "{} at {} is not all in RAM: load it elsewhere", size_text(range.size).view(),
-           range.base);
+    refuse(refusals, module, "{} at {} is not all in RAM: load it elsewhere", size_text(range.size).view(), range.base);
     return false;
   }
   for (const PhysRange& other : host.occupied) {
@@ -63,8 +62,7 @@ void check_pair(GuestModule& a, GuestModule& b, bool is_same_role, Refusals& ref
     b.is_shared = true;
     return;
   }
-  refuse(refusals, b, "overlaps {} at {} to {}: load it elsewhere", a.path.view(), a.range.base,
-         a.range.end());
+  refuse(refusals, b, "overlaps {} at {} to {}: load it elsewhere", a.path.view(), a.range.base, a.range.end());
 }
 
 void check_modules_against_each_other(Configuration& configuration, Refusals& refusals) {
@@ -92,8 +90,7 @@ bool check_memory(const GuestPlan& guest, const HostResources& host, Refusals& r
     return false;
   }
   if (guest.memory > host.free_memory) {
-    refuse(refusals, guest,
-           "memory of {} is more than the {} that are free: give the guest less or the machine more",
+    refuse(refusals, guest, "memory of {} is more than the {} that are free: give the guest less or the machine more",
            size_text(guest.memory).view(), size_text(host.free_memory).view());
     return false;
   }
@@ -120,8 +117,8 @@ void check_sum(const Configuration& configuration, const HostResources& host, Re
   refusals.add(
       "{}: {} of guest RAM and {} for its tables are more than the {} that are free: give guests less or the "
       "machine more",
-      configuration.guests.size() == 1 ? configuration.guests[0].path.view() : "guests",
-      size_text(memory).view(), size_text(overhead).view(), size_text(host.free_memory).view());
+      configuration.guests.size() == 1 ? configuration.guests[0].path.view() : "guests", size_text(memory).view(),
+      size_text(overhead).view(), size_text(host.free_memory).view());
 }
 
 // True when the guest's demands on memory are known.
@@ -147,16 +144,14 @@ std::uint64_t stage2_table_bytes(std::uint64_t memory) {
   return (2 + level3 + level2 + 2) * kPageSize;
 }
 
-bool check_plan(Configuration& configuration, const HostResources& host, PhysReader& reader,
-                Refusals& refusals) {
-  const std::size_t before = refusals.count();
+bool check_plan(Configuration& configuration, const HostResources& host, PhysReader& reader, Refusals& refusals) {
   bool is_sum_known = true;
   for (GuestPlan& guest : configuration.guests) {
     is_sum_known = check_guest(guest, host, reader, refusals) && is_sum_known;
   }
   check_modules_against_each_other(configuration, refusals);
   if (is_sum_known) check_sum(configuration, host, refusals);
-  return refusals.count() == before;
+  return refusals.empty();
 }
 
 }  // namespace cadastre

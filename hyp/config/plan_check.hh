@@ -13,8 +13,7 @@ namespace cadastre {
 
 // What there is for guests, and what one costs beside its RAM.
 struct HostResources {
-  std::uint64_t free_memory =
-      0;  // bytes that guests, their tables and their metadata may take; modules not among them
+  std::uint64_t free_memory = 0;  // bytes that guests, their tables and their metadata may take; modules not among them
   std::uint64_t guest_overhead = 0;      // bytes a guest, without its stage-2 tables
   std::uint64_t vcpu_overhead = 0;       // bytes a vCPU
   unsigned max_vcpus = kMaxVcpus;        // a guest, at most kMaxVcpus

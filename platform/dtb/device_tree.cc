@@ -22,8 +22,7 @@ Start start_of(std::span<const std::byte> blob) {
   return {.magic = words.cell(0), .size = words.cell(1)};
 }
 bool is_plausible(const Start& start) {
-  return start.magic == FDT_MAGIC && start.size >= DeviceTree::kHeaderSize &&
-         start.size <= DeviceTree::kMaxSize;
+  return start.magic == FDT_MAGIC && start.size >= DeviceTree::kHeaderSize && start.size <= DeviceTree::kMaxSize;
 }
 
 bool is_aligned(std::size_t value, std::size_t alignment) {
@@ -60,8 +59,8 @@ std::optional<std::string_view> DtProperty::string() const {
 }
 
 bool DtProperty::lists(std::string_view text) const {
-  return fdt_stringlist_contains(reinterpret_cast<const char*>(bytes_.data()),
-                                 static_cast<int>(bytes_.size()), FixedString<63>(text).c_str()) == 1;
+  return fdt_stringlist_contains(reinterpret_cast<const char*>(bytes_.data()), static_cast<int>(bytes_.size()),
+                                 FixedString<63>(text).c_str()) == 1;
 }
 
 std::string_view DtNode::name() const {
@@ -187,8 +186,8 @@ std::optional<std::size_t> DeviceTree::blob_size(std::span<const std::byte> head
     return std::nullopt;
   }
   if (!is_plausible(start)) {
-    refusals.add("device tree: its header says {} bytes, which must be {} to {}: give a DTB made by dtc",
-                 start.size, kHeaderSize, kMaxSize);
+    refusals.add("device tree: its header says {} bytes, which must be {} to {}: give a DTB made by dtc", start.size,
+                 kHeaderSize, kMaxSize);
     return std::nullopt;
   }
   return start.size;
@@ -198,8 +197,8 @@ std::optional<DeviceTree> DeviceTree::open(std::span<const std::byte> blob, Refu
   const auto size = blob_size(blob, refusals);
   if (!size) return std::nullopt;
   if (*size > blob.size()) {
-    refusals.add("device tree: truncated, {} bytes of the {} that its header says: give the whole file",
-                 blob.size(), *size);
+    refusals.add("device tree: truncated, {} bytes of the {} that its header says: give the whole file", blob.size(),
+                 *size);
     return std::nullopt;
   }
   const void* start = blob.data();
@@ -211,8 +210,7 @@ std::optional<DeviceTree> DeviceTree::open(std::span<const std::byte> blob, Refu
   // [DT 5.6]; libfdt relies on these without looking.
   if (!is_aligned(reinterpret_cast<std::uintptr_t>(start), 8) || !is_aligned(fdt_off_mem_rsvmap(start), 8) ||
       !is_aligned(fdt_off_dt_struct(start), 4)) {
-    refusals.add(
-        "device tree: misaligned: it and its reservations start at multiples of 8 bytes, its structure of 4");
+    refusals.add("device tree: misaligned: it and its reservations start at multiples of 8 bytes, its structure of 4");
     return std::nullopt;
   }
   if (const int error = fdt_check_full(start, *size); error != 0) {

@@ -53,8 +53,8 @@ class DtNode {
   static constexpr std::size_t kMaxDepth = 12;
 
   [[nodiscard]] std::size_t depth() const { return way_.size() - 1; }  // the root's is 0
-  [[nodiscard]] std::string_view name() const;               // with its unit address: "memory@40000000"
-  [[nodiscard]] bool is_named(std::string_view name) const;  // with or without its unit address
+  [[nodiscard]] std::string_view name() const;                         // with its unit address: "memory@40000000"
+  [[nodiscard]] bool is_named(std::string_view name) const;            // with or without its unit address
   [[nodiscard]] DtPath path() const;
   [[nodiscard]] std::optional<DtProperty> property(std::string_view name) const;
   [[nodiscard]] bool has(std::string_view name) const { return property(name).has_value(); }
@@ -141,8 +141,7 @@ class DeviceTree {
   static constexpr std::size_t kHeaderSize = 40;
 
   // How many bytes the blob says it has, from its header: for whoever has to map it. At most kMaxSize.
-  [[nodiscard]] static std::optional<std::size_t> blob_size(std::span<const std::byte> header,
-                                                            Refusals& refusals);
+  [[nodiscard]] static std::optional<std::size_t> blob_size(std::span<const std::byte> header, Refusals& refusals);
   // The tree in the first `blob_size` bytes of `blob`, which is 8-byte aligned [DT 5.6]; checked from end to
   // end, so that later reading cannot leave the blob.
   [[nodiscard]] static std::optional<DeviceTree> open(std::span<const std::byte> blob, Refusals& refusals);
@@ -200,7 +199,6 @@ class DtReg {
 // The CPU's address for `address` on `bus`, through `ranges` (or `dma-ranges`) of it and of the buses above.
 // Nothing when a bus does not map it.
 enum class DtRangesKind : std::uint8_t { kCpu, kDma };
-[[nodiscard]] std::optional<std::uint64_t> translate(const DtNode& bus, std::uint64_t address,
-                                                     DtRangesKind kind);
+[[nodiscard]] std::optional<std::uint64_t> translate(const DtNode& bus, std::uint64_t address, DtRangesKind kind);
 
 }  // namespace cadastre

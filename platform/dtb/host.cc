@@ -68,8 +68,7 @@ void read_psci(const HostNodes& nodes, HostDescription& host, Refusals& refusals
   const auto method = node->property("method");
   host.psci.is_smc = method && method->string() == "smc";
   if (!host.psci.is_smc) {
-    refuse(refusals, *node,
-           "method must be \"smc\" to be called from HYP mode: start QEMU with virtualization=on");
+    refuse(refusals, *node, "method must be \"smc\" to be called from HYP mode: start QEMU with virtualization=on");
   }
 }
 
@@ -91,8 +90,8 @@ void read_distances(const HostNodes& nodes, HostDescription& host, Refusals& ref
     const std::uint32_t to = matrix->cell(i + 1);
     const std::uint32_t distance = matrix->cell(i + 2);
     if (from >= kMaxHostNodes || to >= kMaxHostNodes || distance < kLocalDistance || distance > UINT8_MAX) {
-      refuse(refusals, *map, "entry ({}, {}, {}): nodes are 0 to {}, distances {} to 255: correct it", from,
-             to, distance, kMaxHostNodes - 1, kLocalDistance);
+      refuse(refusals, *map, "entry ({}, {}, {}): nodes are 0 to {}, distances {} to 255: correct it", from, to,
+             distance, kMaxHostNodes - 1, kLocalDistance);
       return;
     }
     from_to[from][to] = static_cast<std::uint8_t>(distance);
@@ -156,18 +155,16 @@ void sort_out(const DtNode& node, HostNodes& nodes) {
 
 // The one walk over the tree.
 void read_nodes(const DeviceTree& tree, HostNodes& nodes, HostDescription& host, Refusals& refusals) {
-  const std::size_t before = refusals.count();
   const auto cells = cells_of(tree.root(), refusals);
+  bool has_memory = false;
   for (std::optional<DtNode> node = tree.root(); node; node = node->next()) {
     sort_out(*node, nodes);
     limit_dma(*node, host);
-    if (cells && node->depth() == 1 && is_memory_node(*node) && node->is_enabled()) {
-      read_memory_node(*node, *cells, host, refusals);
-    }
+    if (node->depth() != 1 || !is_memory_node(*node) || !node->is_enabled()) continue;
+    has_memory = true;
+    if (cells) read_memory_node(*node, *cells, host, refusals);
   }
-  if (host.memory.empty() && refusals.count() == before) {
-    refusals.add("/memory: no memory node: describe the RAM with device_type = \"memory\" and reg");
-  }
+  if (!has_memory) refusals.add("/memory: no memory node: describe the RAM with device_type = \"memory\" and reg");
   std::ranges::sort(host.memory, {}, &MemoryRegion::base);
 }
 
@@ -186,7 +183,6 @@ std::uint8_t numa_node_of(const DtNode& node, HostDescription& host, Refusals& r
 }
 
 bool read_host(const DeviceTree& tree, HostDescription& host, Refusals& refusals) {
-  const std::size_t before = refusals.count();
   std::construct_at(&host);  // in place: a temporary would be kilobytes on the boot stack
   HostNodes nodes;
   read_nodes(tree, nodes, host, refusals);
@@ -200,7 +196,7 @@ bool read_host(const DeviceTree& tree, HostDescription& host, Refusals& refusals
   read_psci(nodes, host, refusals);
   if (nodes.chosen) read_chosen(*nodes.chosen, host, refusals);
   if (nodes.hypervisor) read_bootargs(*nodes.hypervisor, host.hypervisor_bootargs, refusals);
-  return refusals.count() == before;
+  return refusals.empty();
 }
 
 }  // namespace cadastre

@@ -48,8 +48,7 @@ bool read_device(const DtNode& node, std::span<PhysRange* const> parts, Refusals
   const auto reg = cells ? DtReg::of(node, *cells, refusals) : std::nullopt;
   if (!reg) return false;
   if (reg->count() < parts.size()) {
-    refuse(refusals, node,
-           "reg has {} entries of the {} that are needed: start QEMU with -M virt,virtualization=on",
+    refuse(refusals, node, "reg has {} entries of the {} that are needed: start QEMU with -M virt,virtualization=on",
            reg->count(), parts.size());
     return false;
   }
@@ -90,8 +89,7 @@ void read_uart(const DeviceTree& tree, const HostNodes& nodes, HostDescription& 
     return;
   }
   if (!node->is_compatible(kPl011)) {
-    refuse(refusals, *node, "the console is not compatible with {}: name a PL011 in /chosen/stdout-path",
-           kPl011);
+    refuse(refusals, *node, "the console is not compatible with {}: name a PL011 in /chosen/stdout-path", kPl011);
     return;
   }
   PhysRange range;
@@ -124,13 +122,12 @@ void read_timer(const HostNodes& nodes, HostDescription& host, Refusals& refusal
     refusals.add("/timer: no generic timer (arm,armv7-timer): the machine must have one");
     return;
   }
-  std::array<std::uint32_t*, 4> ids = {&host.timer.secure_physical, &host.timer.physical,
-                                       &host.timer.virtual_timer, &host.timer.hypervisor};
+  std::array<std::uint32_t*, 4> ids = {&host.timer.secure_physical, &host.timer.physical, &host.timer.virtual_timer,
+                                       &host.timer.hypervisor};
   for (std::size_t i = 0; i < ids.size(); ++i) {
     const auto interrupt = interrupt_of(*node, i);
     if (!interrupt || *interrupt >= kFirstSpi) {
-      refuse(refusals, *node,
-             "interrupts must be four PPIs (secure, physical, virtual, hypervisor): correct it");
+      refuse(refusals, *node, "interrupts must be four PPIs (secure, physical, virtual, hypervisor): correct it");
       return;
     }
     *ids[i] = *interrupt;

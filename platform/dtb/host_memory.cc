@@ -18,8 +18,8 @@ bool overlap(const MemoryRegion& a, const MemoryRegion& b) {
 void add_region(const DtNode& node, const MemoryRegion& region, HostDescription& host, Refusals& refusals) {
   for (const MemoryRegion& other : host.memory) {
     if (!overlap(region, other)) continue;
-    refuse(refusals, node, "{} to {} overlaps the RAM at {} to {}: correct reg", region.base, region.end(),
-           other.base, other.end());
+    refuse(refusals, node, "{} to {} overlaps the RAM at {} to {}: correct reg", region.base, region.end(), other.base,
+           other.end());
     return;
   }
   if (!host.memory.push_back(region)) {
@@ -47,8 +47,7 @@ void read_unplaced(const DtNode& node, DtCells cells, ReservedMemory& entry, Ref
   if (!ranges) return;
   const std::size_t step = cells.address + cells.size;
   if (ranges->size() % (step * DtProperty::kCellSize) != 0) {
-    refuse(refusals, node, "alloc-ranges must be entries of {} + {} cells: correct it", cells.address,
-           cells.size);
+    refuse(refusals, node, "alloc-ranges must be entries of {} + {} cells: correct it", cells.address, cells.size);
     return;
   }
   for (std::size_t i = 0; i < ranges->cells(); i += step) {
@@ -64,8 +63,7 @@ void read_unplaced(const DtNode& node, DtCells cells, ReservedMemory& entry, Ref
   }
 }
 
-void add_reserved(const DtNode& node, const ReservedMemory& entry, HostDescription& host,
-                  Refusals& refusals) {
+void add_reserved(const DtNode& node, const ReservedMemory& entry, HostDescription& host, Refusals& refusals) {
   if (!host.reserved_memory.push_back(entry)) {
     refuse(refusals, node, "more than {} reserved ranges: join neighbours", host.reserved_memory.capacity());
   }
@@ -93,8 +91,8 @@ void read_reserved_child(const DtNode& node, DtCells cells, HostDescription& hos
   for (std::size_t i = 0; i < reg->count(); ++i) {
     const DtRange range = (*reg)[i];
     if (!is_physical(range)) {
-      refuse(refusals, node, "{:x} bytes at {:x} are no range within 40 bits of address: correct reg",
-             range.size, range.base);
+      refuse(refusals, node, "{:x} bytes at {:x} are no range within 40 bits of address: correct reg", range.size,
+             range.base);
       continue;
     }
     entry.base = PhysAddr(range.base);
@@ -142,8 +140,8 @@ void read_memory_node(const DtNode& node, DtCells cells, HostDescription& host, 
     if (range.size == 0) {
       refuse(refusals, node, "zero bytes of RAM at {:x}: remove the entry or give its size", range.base);
     } else if (!is_physical(range)) {
-      refuse(refusals, node, "RAM at {:x} of {:x} bytes ends beyond 40 bits of address: correct reg",
-             range.base, range.size);
+      refuse(refusals, node, "RAM at {:x} of {:x} bytes ends beyond 40 bits of address: correct reg", range.base,
+             range.size);
     } else {
       add_region(node, {.base = PhysAddr(range.base), .size = range.size, .node = numa_node}, host, refusals);
     }
@@ -155,8 +153,8 @@ void read_reservations(const DeviceTree& tree, HostDescription& host, Refusals& 
     const DtRange range = tree.reservation(i);
     if (range.size == 0) continue;
     if (!is_physical(range)) {
-      refusals.add("/memreserve/: {:x} bytes at {:x} are no range within 40 bits of address: correct it",
-                   range.size, range.base);
+      refusals.add("/memreserve/: {:x} bytes at {:x} are no range within 40 bits of address: correct it", range.size,
+                   range.base);
     } else if (!host.reservations.push_back({.base = PhysAddr(range.base), .size = range.size})) {
       refusals.add("/memreserve/: more than {} entries: join neighbours", host.reservations.capacity());
       break;

@@ -5,10 +5,12 @@
 namespace cadastre {
 
 void Refusals::keep(std::string_view line) {
+  std::array<char, kLineSize> buffer;
+  std::ranges::transform(line, buffer.begin(), [](char c) { return c >= ' ' && c <= '~' ? c : '?'; });
+  const std::string_view printable(buffer.data(), line.size());
+  if (std::ranges::any_of(lines_, [&](const auto& other) { return other.view() == printable; })) return;
   ++count_;
-  std::array<char, kLineSize> printable;
-  std::ranges::transform(line, printable.begin(), [](char c) { return c >= ' ' && c <= '~' ? c : '?'; });
-  (void)lines_.push_back(FixedString<kLineSize>({printable.data(), line.size()}));
+  (void)lines_.push_back(FixedString<kLineSize>(printable));
 }
 
 void Refusals::print(Log& log) const {

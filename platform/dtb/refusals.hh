@@ -17,7 +17,7 @@ class Refusals {
   static constexpr std::size_t kLineSize = 200;
 
   // One reason: the node's path or the file, what is wrong with it, and what to do. Characters that do not
-  // print (the texts come from an untrusted blob) become '?'.
+  // print (the texts come from an untrusted blob) become '?'. A reason that is there already is not repeated.
   template <class... Arguments>
   void add(std::string_view format, const Arguments&... arguments) {
     std::array<char, kLineSize> line;

@@ -27,8 +27,7 @@ std::optional<std::uint64_t> one_bus_up(const DtNode& bus, const DtNode& above, 
   for (std::size_t i = 0; entry != 0 && i + entry <= ranges->cells(); i += entry) {
     const std::uint64_t from = ranges->number(i, *child);
     const std::uint64_t length = ranges->number(i + *child + *parent, *size);
-    if (address >= from && address - from < length)
-      return ranges->number(i + *child, *parent) + (address - from);
+    if (address >= from && address - from < length) return ranges->number(i + *child, *parent) + (address - from);
   }
   return std::nullopt;
 }
@@ -44,8 +43,7 @@ std::optional<DtCells> cells_of(const DtNode& bus) {
 
 std::optional<DtCells> cells_of(const DtNode& bus, Refusals& refusals) {
   const auto cells = cells_of(bus);
-  if (!cells)
-    refuse(refusals, bus, "#address-cells and #size-cells must both be there and be 1 or 2: correct them");
+  if (!cells) refuse(refusals, bus, "#address-cells and #size-cells must both be there and be 1 or 2: correct them");
   return cells;
 }
 

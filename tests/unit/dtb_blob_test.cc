@@ -9,8 +9,7 @@ namespace cadastre {
 namespace {
 
 void set_word(Blob& blob, std::size_t offset, std::uint32_t value) {
-  for (std::size_t i = 0; i < 4; ++i)
-    blob.bytes()[offset + i] = static_cast<std::byte>(value >> (24 - (8 * i)));
+  for (std::size_t i = 0; i < 4; ++i) blob.bytes()[offset + i] = static_cast<std::byte>(value >> (24 - (8 * i)));
 }
 
 // The header's fields [DT 5.2].
@@ -58,8 +57,8 @@ TEST_CASE("bytes after the tree do not matter") {
 }
 
 TEST_CASE("characters that do not print are not repeated to the terminal") {
-  const auto blob = virt_dtb(
-      {.more = [](DtbBuilder& b) { b.begin("memory@\x1b[2J").text("device_type", "memory").end(); }});
+  const auto blob =
+      virt_dtb({.more = [](DtbBuilder& b) { b.begin("memory@\x1b[2J").text("device_type", "memory").end(); }});
   CHECK(refuses(read_host_from(blob).refusals, "/memory@?[2J: no reg"));
 }
 
@@ -77,6 +76,12 @@ TEST_CASE("reasons beyond the collector's room are counted") {
   refusals.print(lines);
   CHECK_EQ(lines.count, 17);
   CHECK_EQ(lines.last, "refused: and 4 more reasons");
+}
+
+TEST_CASE("a reason is told once") {
+  Refusals refusals;
+  for (const int i : {1, 2, 1}) refusals.add("reason {}", i);
+  CHECK_EQ(refusals.count(), 2);
 }
 
 TEST_CASE("a tree damaged at random is described or refused, and never read beyond its end") {
