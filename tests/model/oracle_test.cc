@@ -1,0 +1,98 @@
+#include "tests/model/oracle.hh"
+
+#include <cstdlib>
+#include <random>
+#include <set>
+
+#include "tests/unit/test.hh"
+
+namespace cadastre::model {
+namespace {
+
+// CADASTRE_OPERATIONS, or what a normal run has the time for: the emulated CPU of the cross build is much slower.
+std::uint64_t operations() {
+  if (const char* text = std::getenv("CADASTRE_OPERATIONS"); text != nullptr) return std::strtoull(text, nullptr, 0);
+  return sizeof(void*) == 8 ? 200'000 : 5'000;
+}
+
+struct Run {
+  explicit Run(std::uint64_t seed, unsigned small_level, unsigned cpus)
+      : random(seed), oracle([this](std::uint64_t n) { return random() % n; }, {small_level}, cpus) {}
+  std::mt19937_64 random;
+  Oracle oracle;
+};
+
+TEST_CASE("whatever is done to stage 2, translation, TLBs and frames are as intended") {
+  std::mt19937_64 seeds(test_seed());
+  constexpr std::uint64_t kRunLength = 2000;
+  const std::uint64_t total = operations();
+  for (std::uint64_t done = 0; done < total; done += kRunLength) {
+    const std::uint64_t seed = seeds();
+    const unsigned small_level = done / kRunLength % 4 == 3 ? 2 : kLastLevel;
+    const auto cpus = static_cast<unsigned>(1 + done / kRunLength % 8);
+    Run run(seed, small_level, cpus);
+    for (std::uint64_t i = 0; i < std::min(kRunLength, total - done); ++i) {
+      try {
+        run.oracle.step();
+      } catch (const Violation& violation) {
+        FAIL("run seed " << seed << " operation " << i << ": " << violation.what);
+      }
+    }
+  }
+}
+
+// Runs with one call left out of each operation of one kind until the oracle objects; whether it did, and how often
+// there was such a call to leave out.
+struct Verdict {
+  bool seen = false;
+  unsigned hits = 0;
+};
+Verdict try_mutation(Mutation mutation, std::uint64_t seed) {
+  Verdict verdict;
+  for (unsigned attempt = 0; attempt < 4 && !verdict.seen; ++attempt) {
+    Run run(seed + attempt, kLastLevel, 4);
+    try {
+      for (unsigned i = 0; i < 300; ++i) run.oracle.step();  // something to work on
+      run.oracle.machine().set_mutation(mutation);
+      for (unsigned i = 0; i < 400; ++i) {
+        // Often the operation that has the fault, between others.
+        if (i % 2 == 0) {
+          run.oracle.run(static_cast<Operation>(mutation.operation), i / 2 % Machine::kGuests);
+        } else {
+          run.oracle.step();
+        }
+      }
+    } catch (const Violation&) {
+      verdict.seen = true;
+    }
+    verdict.hits += run.oracle.machine().mutation().hits;
+  }
+  return verdict;
+}
+
+TEST_CASE("the oracle sees each barrier, invalidation, clean, break and scrub that is left out") {
+  using Kind = Mutation::Kind;
+  static constexpr Kind kKinds[] = {Kind::kDsb,   Kind::kInvalidate, Kind::kLocalInvalidate,
+                                    Kind::kClean, Kind::kBreak,      Kind::kScrub};
+  std::mt19937_64 seeds(test_seed());
+  unsigned tried = 0;
+  std::set<Kind> kinds;
+  for (const Kind kind : kKinds) {
+    for (unsigned operation = 0; operation < kOperations; ++operation) {
+      for (unsigned position = 0; position < 6; ++position) {
+        const Verdict verdict = try_mutation({.kind = kind, .position = position, .operation = operation}, seeds());
+        if (verdict.hits == 0) break;  // no operation of this kind has so many such calls
+        INFO("kind " << static_cast<unsigned>(kind) << " operation " << operation << " position " << position
+                     << " hits " << verdict.hits);
+        CHECK(verdict.seen);
+        kinds.insert(kind);
+        ++tried;
+      }
+    }
+  }
+  CHECK(kinds.size() == std::size(kKinds));
+  CHECK(tried > 60);
+}
+
+}  // namespace
+}  // namespace cadastre::model
