@@ -57,6 +57,7 @@ void FrameTable::lay_out(const Layout& layout, std::byte* memory, const Memblock
   frames_ = reinterpret_cast<Frame*>(memory);
   sections_ = reinterpret_cast<Section*>(frames_ + std::size_t{layout.sections} * kFramesPerSection);
   leaves_ = reinterpret_cast<std::uint16_t*>(sections_ + layout.sections);
+  page_lists_ = reinterpret_cast<std::uint8_t*>(leaves_ + std::size_t{layout.leaves} * kLeafSize);
   metadata_size_ = layout.bytes();
   std::uninitialized_fill_n(leaves_, layout.leaves * kLeafSize, kAbsent);
   std::uint16_t leaf = 0;
@@ -69,8 +70,40 @@ void FrameTable::lay_out(const Layout& layout, std::byte* memory, const Memblock
                                  .pageblocks = {static_cast<std::uint8_t>(MigrateType::kMovable),
                                                 static_cast<std::uint8_t>(MigrateType::kMovable)},
                                  .nid = nid == kNoNode ? NodeId{0} : nid};
+    set_zone(sections_[section_count_], 0);
     ++section_count_;
   });
+  first_pfn_ = sections_[0].first_pfn;
+  std::uint32_t together = 1;
+  while (together < section_count_ && sections_[together].first_pfn == first_pfn_ + together * kFramesPerSection) {
+    ++together;
+  }
+  contiguous_ = together * kFramesPerSection;
+}
+
+FrameIndex FrameTable::look_up(Pfn pfn) const {
+  const std::uint32_t number = pfn.value();
+  if (number >> kPfnBits != 0 || leaves_ == nullptr) return kNoFrame;
+  const std::uint32_t leaf = roots_[number >> kRootShift];
+  const std::uint32_t section = leaves_[leaf * kLeafSize + (number >> kMaxOrder) % kLeafSize];
+  return section == kAbsent ? kNoFrame : section * kFramesPerSection + number % kFramesPerSection;
+}
+
+void FrameTable::set_zone(Section& section, std::uint8_t zone) {
+  section.zone = zone;
+  const auto first = static_cast<FrameIndex>(&section - sections_) * kFramesPerSection;
+  for (const FrameIndex index : {first, first + kPagesPerBlock}) {
+    set_pageblock(index, pageblock_type(index), is_isolated(index));
+  }
+}
+
+void FrameTable::set_pageblock(FrameIndex index, MigrateType type, bool isolated) {
+  Section& section = section_of(index);
+  const auto number = static_cast<unsigned>(type);
+  relaxed_store(section.pageblocks[index / kPagesPerBlock % 2],
+                static_cast<std::uint8_t>(number | (isolated ? kIsolated : 0U)));
+  const unsigned list = number < kListedTypes && !isolated ? section.zone * kListedTypes + number : kNoPageList;
+  relaxed_store(page_lists_[index / kPagesPerBlock], static_cast<std::uint8_t>(list));
 }
 
 FrameIndex FrameTable::head_of(FrameIndex index) const {

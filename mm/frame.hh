@@ -7,6 +7,7 @@
 //   leaves_[leaf][section] -> number |         a section without RAM has none
 //   frames_[number * 1024 + in section]        so only sections with RAM cost frames
 //
+// RAM up to the first hole, which is most or all of it, is found without the tables: by a subtraction.
 // A section is 4 MiB: one block of the highest order, two pageblocks, in one zone. Inside the allocators
 // frames go by their index, in which a block's buddy is found exactly as in frame numbers, because sections
 // are whole blocks.
@@ -133,16 +134,17 @@ class FrameTable {
 
   // kNoFrame where there is no RAM.
   [[nodiscard]] FrameIndex index_of(Pfn pfn) const {
-    const std::uint32_t number = pfn.value();
-    if (number >> kPfnBits != 0) [[unlikely]]
-      return kNoFrame;
-    const std::uint32_t leaf = roots_[number >> kRootShift];
-    const std::uint32_t section = leaves_[leaf * kLeafSize + (number >> kMaxOrder) % kLeafSize];
-    if (section == kAbsent) [[unlikely]]
-      return kNoFrame;
-    return section * kFramesPerSection + number % kFramesPerSection;
+    const FrameIndex index = contiguous_index_of(pfn);
+    return index != kNoFrame ? index : look_up(pfn);
+  }
+  // kNoFrame beyond the first hole as well.
+  [[nodiscard]] FrameIndex contiguous_index_of(Pfn pfn) const {
+    const std::uint32_t offset = pfn.value() - first_pfn_;
+    return offset < contiguous_ ? offset : kNoFrame;
   }
   [[nodiscard]] Pfn pfn_of(FrameIndex index) const {
+    if (index < contiguous_) [[likely]]
+      return Pfn(first_pfn_ + index);
     return Pfn(sections_[index / kFramesPerSection].first_pfn + index % kFramesPerSection);
   }
   [[nodiscard]] FrameIndex index_of(const Frame& frame) const { return static_cast<FrameIndex>(&frame - frames_); }
@@ -167,10 +169,13 @@ class FrameTable {
     return static_cast<MigrateType>(pageblock(index) & ~kIsolated);
   }
   [[nodiscard]] bool is_isolated(FrameIndex index) const { return (pageblock(index) & kIsolated) != 0; }
-  void set_pageblock(FrameIndex index, MigrateType type, bool isolated = false) {
-    relaxed_store(section_of(index).pageblocks[index / kPagesPerBlock % 2],
-                  static_cast<std::uint8_t>(static_cast<unsigned>(type) | (isolated ? kIsolated : 0U)));
-  }
+  void set_pageblock(FrameIndex index, MigrateType type, bool isolated = false);
+  void set_zone(Section& section, std::uint8_t zone);
+  // Which of a CPU's page lists takes single pages of this pageblock: one for each zone and ordinary type; the last one, which
+  // takes none, for all that is CMA's or isolated.
+  [[nodiscard]] unsigned page_list(FrameIndex index) const { return relaxed_load(page_lists_[index / kPagesPerBlock]); }
+  static constexpr unsigned kListedTypes = 3;  // kUnmovable, kMovable, kReclaimable
+  static constexpr unsigned kNoPageList = kMaxNodes * 3 * kListedTypes;
   static constexpr std::uint8_t kIsolated = 0x80;
 
  private:
@@ -183,7 +188,7 @@ class FrameTable {
     std::uint32_t sections = 0;
     std::uint32_t leaves = 1;  // the first is the absent one
     [[nodiscard]] std::size_t bytes() const {
-      return sections * (kFramesPerSection * sizeof(Frame) + sizeof(Section)) +
+      return sections * (kFramesPerSection * sizeof(Frame) + sizeof(Section) + 2) +
              leaves * kLeafSize * sizeof(std::uint16_t);
     }
   };
@@ -191,8 +196,12 @@ class FrameTable {
   static void for_each_section(const Memblock& memblock, Visit visit);
   [[nodiscard]] static Result<Layout> measure(const Memblock& memblock);
   void lay_out(const Layout& layout, std::byte* memory, const Memblock& memblock);
+  [[nodiscard]] FrameIndex look_up(Pfn pfn) const;
 
+  std::uint32_t first_pfn_ = 0;
+  std::uint32_t contiguous_ = 0;  // frames before the first hole
   Frame* frames_ = nullptr;
+  std::uint8_t* page_lists_ = nullptr;  // by pageblock
   Section* sections_ = nullptr;
   std::uint16_t* leaves_ = nullptr;
   std::uint32_t section_count_ = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 namespace cadastre {
 namespace {
@@ -36,7 +37,7 @@ void PageAllocatorBase::init_zones(const Memblock& memblock, Pfn high_memory, co
     ZoneKind kind = ZoneKind::kDma;
     if (section.first_pfn >= normal) kind = ZoneKind::kNormal;
     if (section.first_pfn >= highmem) kind = ZoneKind::kHighmem;
-    section.zone = static_cast<std::uint8_t>(section.nid * kZoneKinds + static_cast<unsigned>(kind));
+    frames_.set_zone(section, static_cast<std::uint8_t>(section.nid * kZoneKinds + static_cast<unsigned>(kind)));
   }
   for (const MemblockRegion& region : memblock.memory().all()) {
     Pfn page = frame_of(region.base.aligned_up(kPageSize));
@@ -125,17 +126,22 @@ void PageAllocatorBase::set_cpu_node(unsigned cpu, NodeId nid) {
   CHECK(nid < kMaxNodes);
   PerCpu& mine = per_cpu_[cpu];
   mine.nid = nid;
-  for (unsigned kind = 0; kind < kZoneKinds; ++kind) mine.first_zone[kind] = zonelists_[nid][kind].zones[0];
+  for (unsigned kind = 0; kind < kZoneKinds; ++kind)
+    mine.first_list[kind] = static_cast<std::uint8_t>(zonelists_[nid][kind].zones[0] * kListedTypes);
 }
 
-// A thousandth of the zone, at most 32 pages at once: enough to pay for the lock, too little to miss.
+// A few thousandths of the zone, at most 64 pages at once: enough to pay for the lock, too little to miss.
 void PageAllocatorBase::set_list_sizes() {
   const bool off = poison_ || !history_.empty() || fault_ != nullptr;
-  for (PerCpu& mine : per_cpu_) {
-    for (unsigned id = 0; id < kMaxZones; ++id) {
-      const std::uint32_t batch = std::clamp<std::uint32_t>(zones_[id].managed() / 1024, 1, 32);
-      mine.zones[id].batch = static_cast<std::uint16_t>(off ? 0 : batch);
-      mine.zones[id].high = static_cast<std::uint16_t>(off ? 0 : 6 * batch);
+  for (unsigned id = 0; id < kMaxZones; ++id) {
+    const std::uint32_t pages = std::clamp<std::uint32_t>(zones_[id].managed() / 1024, 1, 64);
+    const std::uint32_t old = std::exchange(batches_[id], static_cast<std::uint8_t>(off ? 0 : pages));
+    for (PerCpu& mine : per_cpu_) {
+      for (unsigned list = id * kListedTypes; list < (id + 1) * kListedTypes; ++list) {
+        PageList& hot = mine.hot[list];
+        const std::uint32_t listed = old - hot.room;
+        hot.room = batches_[id] > listed ? batches_[id] - listed : 0;
+      }
     }
   }
 }
@@ -155,7 +161,9 @@ Result<Pfn> PageAllocatorBase::alloc_slow(unsigned cpu, unsigned order, AllocFla
     return std::unexpected(Error::kNoMemory);
   }
   hand_out(block, order, caller);
-  return frames_.pfn_of(block);
+  const Pfn pfn = frames_.pfn_of(block);
+  if (flags.has(kZero)) fill(pfn, 1U << order, std::byte{0});
+  return pfn;
 }
 
 void PageAllocatorBase::hand_out(FrameIndex block, unsigned order, const void* caller) {
@@ -178,42 +186,61 @@ FrameIndex PageAllocatorBase::alloc_from_zones(unsigned cpu, unsigned order, All
     if (flags.has(kThisNode) && zone.nid() != mine.nid) break;
     const Watermarks& marks = zone.watermarks();
     if (!zone.is_above(mark == Mark::kLow ? marks.low : marks.min, order, highest, flags)) continue;
-    PageLists& pages = mine.zones[id];
+    const unsigned list = id * kListedTypes + static_cast<unsigned>(type);
+    if (order == 0) {
+      if (const FrameIndex page = take_older(mine, list, flags); page != kNoFrame) return page;
+    }
+    const bool lists = order == 0 && batch(list) != 0 && !flags.has(kCold);
     const SpinlockGuard guard(zone.lock);
-    const FrameIndex block = order == 0 && pages.batch != 0 ? refill(pages, zone, type, flags)
-                                                            : zone.buddy.alloc(order, type, flags.has(kMovable));
+    const FrameIndex block =
+        lists ? refill(mine.hot[list], zone, type, flags) : zone.buddy.alloc(order, type, flags.has(kMovable));
     if (block != kNoFrame) return block;
   }
   return kNoFrame;
 }
 
-// One page for the caller and the rest of a batch for the list, the smallest blocks first.
-FrameIndex PageAllocatorBase::refill(PageLists& pages, Zone& zone, MigrateType type, AllocFlags flags) {
-  FrameList& list = pages.lists[static_cast<unsigned>(type)];
-  if (!list.empty()) {  // not the first of the zonelist, so nobody looked
-    --pages.count;
-    return list.pop_front(frames_);
+// A page of what the CPU has: for cold ones only of the older list, else of the newer one, which the older one replaces when it
+// is empty.
+FrameIndex PageAllocatorBase::take_older(PerCpu& mine, unsigned list, AllocFlags flags) const {
+  PageList& hot = mine.hot[list];
+  OlderPages& older = mine.older[list];
+  if (flags.has(kCold)) {
+    if (older.head == kNoFrame) return kNoFrame;
+    --older.count;
+    return std::exchange(older.head, frames_[older.head].next);
   }
+  if (hot.head == kNoFrame) {
+    if (older.head == kNoFrame) return kNoFrame;
+    hot = {.head = older.head, .room = batch(list) - older.count};
+    older = {};
+  }
+  ++hot.room;
+  return std::exchange(hot.head, frames_[hot.head].next);
+}
+
+// One page for the caller and the rest of a batch for the list, which is empty; the smallest blocks first.
+FrameIndex PageAllocatorBase::refill(PageList& list, Zone& zone, MigrateType type, AllocFlags flags) {
   const bool may_borrow = flags.has(kMovable);
-  Buddy& buddy = zone.buddy;
   // CMA pages do not go on lists: their area wants to find them.
-  if (may_borrow && buddy.free_cma_frames() > buddy.free_frames() / 2) return buddy.alloc(0, type, true);
-  std::uint32_t left = pages.batch;
-  while (left != 0) {
-    const auto order = static_cast<unsigned>(std::bit_width(left)) - 1;
-    const Buddy::Block block = buddy.take_up_to(order, type);
+  if (may_borrow && zone.buddy.free_cma_frames() > zone.buddy.free_frames() / 2) return zone.buddy.alloc(0, type, true);
+  FrameIndex last = kNoFrame;
+  while (list.room != 0) {
+    const auto order = static_cast<unsigned>(std::bit_width(list.room)) - 1;
+    const Buddy::Block block = zone.buddy.take_up_to(order, type);
     if (block.first == kNoFrame) break;
     const std::uint32_t size = 1U << block.order;
     for (FrameIndex i = block.first; i < block.first + size; ++i) {
       frames_[i].set_packed(kCachedPage);
-      list.push_back(frames_, i);
+      frames_[i].next = i + 1;
     }
-    pages.count += size;
-    left -= size;
+    (last == kNoFrame ? list.head : frames_[last].next) = block.first;
+    last = block.first + size - 1;
+    list.room -= size;
   }
-  if (list.empty()) return buddy.alloc(0, type, may_borrow);
-  --pages.count;
-  return list.pop_front(frames_);
+  if (last == kNoFrame) return zone.buddy.alloc(0, type, may_borrow);
+  frames_[last].next = kNoFrame;
+  ++list.room;
+  return std::exchange(list.head, frames_[list.head].next);
 }
 
 std::uint32_t PageAllocatorBase::deficit(unsigned cpu, AllocFlags flags) const {
@@ -250,7 +277,7 @@ void PageAllocatorBase::balance(unsigned cpu) {
 
 // ---- Free ----
 
-Result<> PageAllocatorBase::free_slow(unsigned cpu, Pfn block, unsigned order, const void* caller) {
+Result<> PageAllocatorBase::free_slow(unsigned cpu, Pfn block, unsigned order, AllocFlags hint, const void* caller) {
   const FrameIndex index = frames_.index_of(block);
   const auto refuse = [&](std::string_view what) -> Result<> {
     report(what, block);
@@ -266,48 +293,48 @@ Result<> PageAllocatorBase::free_slow(unsigned cpu, Pfn block, unsigned order, c
   if (is_guest(word.state)) fill(block, 1U << order, std::byte{0});  // nobody else sees what a guest wrote
   if (poison_) fill(block, 1U << order, kPoison);
   if (!history_.empty()) history_[index].freed_by = caller;
-  give_back(cpu, index, order);
+  give_back(cpu, index, order, hint);
   return {};
 }
 
-void PageAllocatorBase::give_back(unsigned cpu, FrameIndex block, unsigned order) {
-  PageLists& pages = per_cpu_[cpu].zones[frames_.section_of(block).zone];
-  Zone& zone = zone_of(block);
-  const std::uint8_t pageblock = frames_.pageblock(block);
-  if (order == 0 && pageblock < kListedTypes && pages.high != 0) {
-    const auto type = static_cast<MigrateType>(pageblock);
-    if (pages.count >= pages.high) {
-      for (unsigned other = 0; other < kListedTypes && pages.count >= pages.high; ++other) {
-        drain_list(pages, zone, static_cast<MigrateType>((pageblock + other) % kListedTypes), pages.batch);
-      }
-    }
-    frames_[block].set_packed(kCachedPage);
-    pages.lists[static_cast<unsigned>(type)].push_front(frames_, block);
-    ++pages.count;
+void PageAllocatorBase::give_back(unsigned cpu, FrameIndex block, unsigned order, AllocFlags hint) {
+  const unsigned list = frames_.page_list(block);
+  if (order != 0 || list == FrameTable::kNoPageList || batch(list) == 0) {
+    Zone& zone = zone_of(block);
+    const SpinlockGuard guard(zone.lock);
+    zone.buddy.free(block, order);
     return;
   }
-  const SpinlockGuard guard(zone.lock);
-  zone.buddy.free(block, order);
+  PageList& hot = per_cpu_[cpu].hot[list];
+  OlderPages& older = per_cpu_[cpu].older[list];
+  const bool cold = hint.has(kCold);
+  if (cold ? older.count == batch(list) : hot.room == 0) {
+    drain_chain(list,
+                std::exchange(older, cold ? OlderPages{} : OlderPages{.head = hot.head, .count = batch(list)}).head);
+    if (!cold) hot = {.head = kNoFrame, .room = batch(list)};
+  }
+  Frame& frame = frames_[block];
+  frame.set_packed(kCachedPage);
+  frame.next = std::exchange(cold ? older.head : hot.head, block);
+  if (cold) {
+    ++older.count;
+  } else {
+    --hot.room;
+  }
 }
 
-// The pages that were longest on the list go.
-void PageAllocatorBase::drain_list(PageLists& pages, Zone& zone, MigrateType type, std::uint32_t count) {
-  FrameList& list = pages.lists[static_cast<unsigned>(type)];
-  if (list.empty()) return;
+void PageAllocatorBase::drain_chain(unsigned list, FrameIndex head) {
+  if (head == kNoFrame) return;
+  Zone& zone = zone_of_list(list);
   const SpinlockGuard guard(zone.lock);
-  for (; count != 0 && !list.empty(); --count) {
-    zone.buddy.free(list.pop_back(frames_), 0);
-    --pages.count;
-  }
+  while (head != kNoFrame) zone.buddy.free(std::exchange(head, frames_[head].next), 0);
 }
 
 void PageAllocatorBase::drain(unsigned cpu) {
-  for (unsigned id = 0; id < kMaxZones; ++id) {
-    PageLists& pages = per_cpu_[cpu].zones[id];
-    if (pages.count == 0) continue;
-    for (unsigned type = 0; type < kListedTypes; ++type) {
-      drain_list(pages, zones_[id], static_cast<MigrateType>(type), pages.count);
-    }
+  PerCpu& mine = per_cpu_[cpu];
+  for (unsigned list = 0; list < FrameTable::kNoPageList; ++list) {
+    drain_chain(list, std::exchange(mine.hot[list], {.head = kNoFrame, .room = batch(list)}).head);
+    drain_chain(list, std::exchange(mine.older[list], {}).head);
   }
 }
 

@@ -151,22 +151,25 @@ class PageAllocatorBase {
   [[nodiscard]] std::uint32_t bad_frames() const { return bad_frames_.load(std::memory_order_relaxed); }
 
  protected:
-  static constexpr unsigned kListedTypes = 3;  // kUnmovable, kMovable, kReclaimable
+  static constexpr unsigned kListedTypes = FrameTable::kListedTypes;
   static constexpr std::uint32_t kFreshPage =
       FrameWord{.state = FrameState::kHyp, .order = 0, .owner = kHypervisor, .references = 1}.packed();
   static constexpr std::uint32_t kCachedPage = FrameWord{.state = FrameState::kCached}.packed();
   static_assert(may_become(FrameState::kCached, FrameState::kHyp) && may_become(FrameState::kHyp, FrameState::kCached));
 
-  // One zone's single pages on one CPU.
-  struct PageLists {
-    std::array<FrameList, kListedTypes> lists;
+  // Single pages of one zone and type on one CPU, linked through `next`.
+  struct PageList {
+    FrameIndex head = kNoFrame;
+    std::uint32_t room = 0;  // pages that it still takes
+  };
+  struct OlderPages {
+    FrameIndex head = kNoFrame;
     std::uint32_t count = 0;
-    std::uint16_t high = 0;   // from here on freed pages go back to the zone, `batch` at a time
-    std::uint16_t batch = 0;  // pages taken from the zone at once
   };
   struct alignas(64) PerCpu {
-    std::array<PageLists, kMaxZones> zones;
-    std::array<std::uint8_t, kZoneKinds> first_zone{};  // of the zonelist for requests up to that kind
+    std::array<PageList, FrameTable::kNoPageList + 1> hot;  // the last one has never room
+    std::array<OlderPages, FrameTable::kNoPageList> older;
+    std::array<std::uint8_t, kZoneKinds> first_list{};  // of the zonelist for requests up to that kind
     NodeId nid = 0;
   };
   enum class Mark : std::uint8_t { kLow, kMin };
@@ -184,35 +187,38 @@ class PageAllocatorBase {
     if (flags.has(kDma)) return ZoneKind::kDma;
     return flags.has(kHighmem) ? ZoneKind::kHighmem : ZoneKind::kNormal;
   }
-  // kNoFrame when the CPU's list is empty.
-  [[nodiscard]] FrameIndex take_listed(unsigned cpu, AllocFlags flags) {
+  // kNoFrame when the CPU's list is empty. Inline, so that what the flags mean is known at compile time.
+  [[nodiscard, gnu::always_inline]] FrameIndex take_listed(unsigned cpu, AllocFlags flags) {
+    if (flags.has(kCold)) return kNoFrame;
     PerCpu& mine = per_cpu_[cpu];
-    PageLists& pages = mine.zones[mine.first_zone[static_cast<unsigned>(highest_zone(flags))]];
-    FrameList& list = pages.lists[static_cast<unsigned>(migrate_type(flags))];
-    if (list.empty()) [[unlikely]]
+    PageList& list = mine.hot[mine.first_list[static_cast<unsigned>(highest_zone(flags))] +
+                              static_cast<unsigned>(migrate_type(flags))];
+    const FrameIndex index = list.head;
+    if (index == kNoFrame) [[unlikely]]
       return kNoFrame;
-    const FrameIndex index = flags.has(kCold) ? list.pop_back(frames_) : list.pop_front(frames_);
-    --pages.count;
-    frames_[index].set_packed(kFreshPage);
+    Frame& frame = frames_[index];
+    list = {.head = frame.next, .room = list.room + 1};
+    frame.set_packed(kFreshPage);
     return index;
   }
-  // Only the ordinary case: a page of the hypervisor's, of an ordinary pageblock, and room on the list.
-  [[nodiscard]] bool put_listed(unsigned cpu, FrameIndex index, bool cold) {
-    Frame& frame = frames_[index];
-    const Section& section = frames_.section_of(index);
-    const std::uint8_t pageblock = frames_.pageblock(index);
-    PageLists& pages = per_cpu_[cpu].zones[section.zone];
-    if (frame.packed() != kFreshPage || pageblock >= kListedTypes || pages.count >= pages.high) [[unlikely]]
+  // Only the ordinary case: a page of the hypervisor's before the first hole, of an ordinary pageblock, and room on the list.
+  [[nodiscard, gnu::always_inline]] bool put_listed(unsigned cpu, Pfn page, AllocFlags hint) {
+    const FrameIndex index = frames_.contiguous_index_of(page);
+    if (index == kNoFrame || hint.has(kCold)) [[unlikely]]
       return false;
+    Frame& frame = frames_[index];
+    PageList& list = per_cpu_[cpu].hot[frames_.page_list(index)];
+    const PageList old = list;
+    if (frame.packed() != kFreshPage || old.room == 0) [[unlikely]]
+      return false;
+    frame.next = old.head;
     frame.set_packed(kCachedPage);
-    ++pages.count;
-    FrameList& list = pages.lists[pageblock];
-    cold ? list.push_back(frames_, index) : list.push_front(frames_, index);
+    list = {.head = index, .room = old.room - 1};
     return true;
   }
 
   [[nodiscard]] Result<Pfn> alloc_slow(unsigned cpu, unsigned order, AllocFlags flags, const void* caller);
-  [[nodiscard]] Result<> free_slow(unsigned cpu, Pfn block, unsigned order, const void* caller);
+  [[nodiscard]] Result<> free_slow(unsigned cpu, Pfn block, unsigned order, AllocFlags hint, const void* caller);
 
   FrameTable frames_;
 
@@ -231,12 +237,15 @@ class PageAllocatorBase {
   void update_after_adoption();
   void release_range(FrameIndex first, FrameIndex past);
   [[nodiscard]] FrameIndex alloc_from_zones(unsigned cpu, unsigned order, AllocFlags flags, Mark mark);
-  [[nodiscard]] FrameIndex refill(PageLists& pages, Zone& zone, MigrateType type, AllocFlags flags) REQUIRES(zone.lock);
+  [[nodiscard]] FrameIndex take_older(PerCpu& mine, unsigned list, AllocFlags flags) const;
+  [[nodiscard]] FrameIndex refill(PageList& list, Zone& zone, MigrateType type, AllocFlags flags) REQUIRES(zone.lock);
   [[nodiscard]] FrameIndex reclaim_and_alloc(unsigned cpu, unsigned order, AllocFlags flags);
   [[nodiscard]] std::uint32_t deficit(unsigned cpu, AllocFlags flags) const;
   void hand_out(FrameIndex block, unsigned order, const void* caller);
-  void give_back(unsigned cpu, FrameIndex block, unsigned order);
-  void drain_list(PageLists& pages, Zone& zone, MigrateType type, std::uint32_t count);
+  void give_back(unsigned cpu, FrameIndex block, unsigned order, AllocFlags hint);
+  [[nodiscard]] std::uint32_t batch(unsigned list) const { return batches_[list / kListedTypes]; }
+  [[nodiscard]] Zone& zone_of_list(unsigned list) { return zones_[list / kListedTypes]; }
+  void drain_chain(unsigned list, FrameIndex head);
   void report(std::string_view what, Pfn pfn);
 
   [[nodiscard]] Result<FrameIndex> contiguous(Pfn first, Pfn past);
@@ -251,6 +260,7 @@ class PageAllocatorBase {
   std::array<PerCpu, kMaxCpus> per_cpu_;
 
  private:
+  std::array<std::uint8_t, kMaxZones> batches_{};  // pages on a list at most; 0: no lists
   std::array<std::array<Zonelist, kZoneKinds>, kMaxNodes> zonelists_{};
   NodeDistances distances_;
   ShrinkerList shrinkers_;
@@ -281,26 +291,26 @@ class PageAllocator final : public PageAllocatorBase {
 
   // 2^order pages, aligned to their size, that belong to the caller; their contents are undefined without
   // kZero. kNoMemory when no zone of the zonelist has them, kInvalid for an order above kMaxOrder.
-  [[nodiscard]] Result<Pfn> alloc(unsigned order, AllocFlags flags = {}) {
+  [[nodiscard, gnu::always_inline]] Result<Pfn> alloc(unsigned order, AllocFlags flags = {}) {
     const FrameIndex listed = order == 0 ? take_listed(machine_.cpu(), flags) : kNoFrame;
-    Result<Pfn> page = listed != kNoFrame ? Result<Pfn>(frames_.pfn_of(listed))
-                                          : alloc_slow(machine_.cpu(), order, flags, __builtin_return_address(0));
-    if (flags.has(kZero) && page) fill(*page, 1U << order, std::byte{0});
+    if (listed == kNoFrame) [[unlikely]]
+      return alloc_slow(machine_.cpu(), order, flags, __builtin_return_address(0));
+    const Pfn page = frames_.pfn_of(listed);
+    if (flags.has(kZero)) fill(page, 1, std::byte{0});
     return page;
   }
 
-  // Gives a block back. A free of what is free, shared, pinned, of another order or no RAM is reported and
-  // stops the machine.
-  void free(Pfn block, unsigned order, AllocFlags hint = {}) { CHECK(try_free(block, order, hint)); }
-  // The same, but such a free is reported and answered with kCorrupt, and changes nothing. `hint` may be
-  // kCold.
+  // Gives a block back. A free of what is free, shared, pinned, of another order or no RAM is reported and stops the machine.
+  [[gnu::always_inline]] void free(Pfn block, unsigned order, AllocFlags hint = {}) {
+    if (order == 0 && put_listed(machine_.cpu(), block, hint)) [[likely]]
+      return;
+    CHECK(free_slow(machine_.cpu(), block, order, hint, __builtin_return_address(0)));
+  }
+  // The same, but such a free is reported and answered with kCorrupt, and changes nothing. `hint` may be kCold.
   [[nodiscard]] Result<> try_free(Pfn block, unsigned order, AllocFlags hint = {}) {
-    if (order == 0) {
-      const FrameIndex index = frames_.index_of(block);
-      if (index != kNoFrame && put_listed(machine_.cpu(), index, hint.has(kCold))) [[likely]]
-        return {};
-    }
-    return free_slow(machine_.cpu(), block, order, __builtin_return_address(0));
+    if (order == 0 && put_listed(machine_.cpu(), block, hint)) [[likely]]
+      return {};
+    return free_slow(machine_.cpu(), block, order, hint, __builtin_return_address(0));
   }
 
   using PageAllocatorBase::alloc_contig_range;

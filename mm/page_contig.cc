@@ -86,13 +86,13 @@ Result<> PageAllocatorBase::move_out(unsigned cpu, FrameIndex block, Migrator& m
   if (const auto migrated = migrator.migrate(from_pfn, *to, word.order); !migrated) {
     moved.references = 1;
     target.set_word(moved);
-    if (const auto freed = free_slow(cpu, *to, word.order, nullptr); !freed) return freed;
+    if (const auto freed = free_slow(cpu, *to, word.order, {}, nullptr); !freed) return freed;
     return migrated;
   }
   FrameWord left = from.word();
   left.references = 1;
   from.set_word(left);
-  return free_slow(cpu, from_pfn, word.order, nullptr);
+  return free_slow(cpu, from_pfn, word.order, {}, nullptr);
 }
 
 // Everything in [first, end) becomes free, or kBusy.
@@ -156,7 +156,7 @@ Result<> PageAllocatorBase::free_contig_range(unsigned cpu, Pfn first, Pfn past)
       word.state = FrameState::kHyp;
       frame.set_word(word);
     }
-    if (const auto freed = free_slow(cpu, page, 0, __builtin_return_address(0)); !freed) return freed;
+    if (const auto freed = free_slow(cpu, page, 0, {}, __builtin_return_address(0)); !freed) return freed;
   }
   return {};
 }

@@ -108,7 +108,11 @@ std::expected<FrameCounts, AuditFailure> PageAllocatorBase::audit() const {
       i += size;
     }
     std::uint32_t listed = 0;
-    for (const PerCpu& mine : per_cpu_) listed += mine.zones[id].count;
+    for (const PerCpu& mine : per_cpu_) {
+      for (unsigned list = id * kListedTypes; list < (id + 1) * kListedTypes; ++list) {
+        listed += batch(list) - mine.hot[list].room + mine.older[list].count;
+      }
+    }
     if (listed != cached) return failure(first, "per-CPU lists that count other than their frames");
     if (zone.buddy.free_frames() != free || zone.buddy.isolated_frames() != isolated) {
       return failure(first, "a zone whose count of free frames is wrong");

@@ -264,7 +264,7 @@ class SlabAllocatorBase {
   // Checked caches: one object at a time, under the node's lock.
   [[nodiscard]] Result<void*> alloc_checked(unsigned cpu, ObjectCache& cache, AllocFlags flags);
   void free_checked(unsigned cpu, ObjectCache& cache, FrameIndex slab, std::byte* object);
-  [[nodiscard]] bool is_on_free_list(const ObjectCache& cache, FrameIndex slab, const std::byte* object) const;
+  [[nodiscard]] bool is_on_free_list(ObjectCache& cache, FrameIndex slab, const std::byte* object) const;
   void prepare_object(const ObjectCache& cache, std::byte* object, bool in_use) const;
   bool check_object(const ObjectCache& cache, const std::byte* object, bool in_use);
   void report(const ObjectCache& cache, std::string_view what, const void* object);

@@ -145,7 +145,8 @@ bool SlabAllocatorBase::for_each_free(const ObjectCache& cache, FrameIndex slab,
   return true;
 }
 
-bool SlabAllocatorBase::is_on_free_list(const ObjectCache& cache, FrameIndex slab, const std::byte* object) const {
+bool SlabAllocatorBase::is_on_free_list(ObjectCache& cache, FrameIndex slab, const std::byte* object) const {
+  const SpinlockGuard guard(node_of(cache, slab).lock);
   bool found = false;
   const bool sound = for_each_free(cache, slab, [&](const std::byte* free) { found = found || free == object; });
   return found || !sound;

@@ -58,21 +58,18 @@ TEST_CASE("pages: what was allocated before stays out, what was free is given ou
   CHECK_EQ(f.pages.free_frames(), free);
 }
 
-TEST_CASE("pages: the CPU's own list serves single pages, the hottest first, the coldest on request") {
+TEST_CASE("pages: the CPU's own list serves single pages, the hottest first, cold ones on request") {
   PageFixture f(64 * kMiB);
-  const Pfn a = *f.pages.alloc(0);
-  const Pfn b = *f.pages.alloc(0);
-  f.pages.free(a, 0);
-  f.pages.free(b, 0);
-  CHECK_EQ(*f.pages.alloc(0), b);
-  f.pages.free(b, 0);
-  const Pfn cold = *f.pages.alloc(0, kCold);
-  CHECK_NE(cold, a);
-  CHECK_NE(cold, b);
-  CHECK_EQ(*f.pages.alloc(0), b);
-  f.pages.free(b, 0, kCold);
-  CHECK_NE(*f.pages.alloc(0), b);
-  CHECK_EQ(*f.pages.alloc(0, kCold), b);
+  std::array<Pfn, 8> pages;
+  for (Pfn& page : pages) page = *f.pages.alloc(0);
+  for (const Pfn page : pages) f.pages.free(page, 0);
+  CHECK_EQ(*f.pages.alloc(0), pages[7]);
+  CHECK_EQ(*f.pages.alloc(0), pages[6]);
+  CHECK_NE(*f.pages.alloc(0, kCold), pages[5]);
+  f.pages.free(pages[6], 0, kCold);
+  CHECK_EQ(*f.pages.alloc(0), pages[5]);
+  CHECK_EQ(*f.pages.alloc(0, kCold), pages[6]);
+  f.check_audit();
 }
 
 TEST_CASE("pages: a long series of frees goes back to the zone in batches") {
