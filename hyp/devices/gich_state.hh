@@ -31,8 +31,8 @@ inline constexpr std::uint32_t kLrPending = 1U << 28;
 inline constexpr std::uint32_t kLrState = kLrActive | kLrPending;  // neither: the list register is free
 inline constexpr unsigned kLrPriorityShift = 23;                   // bits [7:3] of the priority
 inline constexpr unsigned kLrPhysicalIdShift = 10;                 // HW = 1
-inline constexpr std::uint32_t kLrEoi = 1U << 19;  // HW = 0: deactivation asks for maintenance
-inline constexpr unsigned kLrCpuIdShift = 10;      // HW = 0: the vCPU that sent an SGI
+inline constexpr std::uint32_t kLrEoi = 1U << 19;                  // HW = 0: deactivation asks for maintenance
+inline constexpr unsigned kLrCpuIdShift = 10;                      // HW = 0: the vCPU that sent an SGI
 inline constexpr std::uint32_t kLrVirtualId = 0x3ff;
 
 inline constexpr unsigned kMaxListRegisters = 64;
@@ -49,9 +49,8 @@ struct GichState {
   // as zero unread.
   std::uint64_t used = 0;
   std::uint32_t hcr = gich::kHcrEnable;
-  std::uint32_t vmcr =
-      0;  // the guest's own: GICV_CTLR, GICV_PMR, GICV_BPR [GICv2 5.3.3]. Not touched by the vGIC
-  std::uint32_t apr = 0;  // active priorities [GICv2 5.3.7]. Not touched by the vGIC
+  std::uint32_t vmcr = 0;  // the guest's own: GICV_CTLR, GICV_PMR, GICV_BPR [GICv2 5.3.3]. Not touched by the vGIC
+  std::uint32_t apr = 0;   // active priorities [GICv2 5.3.7]. Not touched by the vGIC
   std::array<std::uint32_t, gich::kMaxListRegisters> lr{};
 };
 

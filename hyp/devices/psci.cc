@@ -10,7 +10,7 @@ using namespace psci;
 
 constexpr std::uint32_t kPsciVersion = 0x0001'0000;              // 1.0 [PSCI 5.1.1]
 constexpr std::uint32_t kSmcccVersionImplemented = 0x0001'0001;  // 1.1 [SMCCC 7.2]
-constexpr std::uint32_t kNoTrustedOs = 2;  // needs no migration, or is not there [PSCI 5.1.6]
+constexpr std::uint32_t kNoTrustedOs = 2;                        // needs no migration, or is not there [PSCI 5.1.6]
 
 // CPU_SUSPEND's power_state in its original format: StateID, StateType, PowerLevel [PSCI 5.4.2.1].
 constexpr std::uint32_t kPowerStateReserved = 0xfcfe'0000;

@@ -40,10 +40,10 @@ struct PsciCall {
 // What to do with the vCPU that called, and with others.
 struct PsciDecision {
   enum class Action : std::uint8_t {
-    kReturn,   // r0 = value
-    kStandby,  // wait for an interrupt as WFI does, then r0 = value
-    kCpuOff,   // stop this vCPU, then `stopped`
-    kCpuOn,    // start vCPU `target` at `entry` with r0 = `context`, then `started`; the caller's r0 = value
+    kReturn,       // r0 = value
+    kStandby,      // wait for an interrupt as WFI does, then r0 = value
+    kCpuOff,       // stop this vCPU, then `stopped`
+    kCpuOn,        // start vCPU `target` at `entry` with r0 = `context`, then `started`; the caller's r0 = value
     kSystemOff,    // this VM ends
     kSystemReset,  // this VM starts anew
   };

@@ -74,8 +74,7 @@ VcpuMask Vgic::touch(unsigned vcpu, unsigned word, std::uint32_t bits) {
 // it.
 void Vgic::settle(unsigned vcpu, unsigned word, std::uint32_t bits) {
   Bank& state = bank(vcpu, word);
-  const std::uint32_t orphans =
-      bits & state.hardware & ~(state.latched | state.moved | state.active | state.listed);
+  const std::uint32_t orphans = bits & state.hardware & ~(state.latched | state.moved | state.active | state.listed);
   if (orphans == 0) return;
   state.hardware &= ~orphans;
   vcpu_[vcpu].deactivate[word] |= orphans;

@@ -64,8 +64,7 @@ class Vgic {
   // A guest's access to GICD, `offset` bytes from its base. What the architecture reserves or does not allow
   // (other sizes, misaligned) reads as zero and ignores writes. `write` returns the other vCPUs to kick.
   [[nodiscard]] std::uint32_t read(unsigned vcpu, std::uint32_t offset, unsigned size) EXCLUDES(lock_);
-  [[nodiscard]] VcpuMask write(unsigned vcpu, std::uint32_t offset, unsigned size, std::uint32_t value)
-      EXCLUDES(lock_);
+  [[nodiscard]] VcpuMask write(unsigned vcpu, std::uint32_t offset, unsigned size, std::uint32_t value) EXCLUDES(lock_);
   // Whether an access needs the list registers folded back first: the pending and active states.
   [[nodiscard]] static constexpr bool needs_sync(std::uint32_t offset) {
     return (offset >= 0x200 && offset < 0x400) || (offset >= 0xf10 && offset < 0xf30);
@@ -138,8 +137,7 @@ class Vgic {
     Words deactivate{};  // physical interrupts, by their virtual number, for `next_deactivation`
     std::array<std::uint8_t, kFirstSpi> priority{};
     std::array<std::uint16_t, kFirstSpi> physical{};
-    std::array<std::uint8_t, kSgis>
-        sources{};  // vCPUs whose SGI is pending, a bit each: `latched` says if any
+    std::array<std::uint8_t, kSgis> sources{};  // vCPUs whose SGI is pending, a bit each: `latched` says if any
     std::array<std::uint8_t, kSgis> active_source{};
     std::array<std::uint8_t, gich::kMaxListRegisters> listed{};  // which interrupt a list register holds
   };
@@ -163,8 +161,7 @@ class Vgic {
   [[nodiscard]] VcpuMask write_byte(unsigned vcpu, std::uint32_t offset, std::uint8_t value) REQUIRES(lock_);
   [[nodiscard]] VcpuMask write_bits(unsigned vcpu, std::uint32_t family, unsigned word, std::uint32_t bits)
       REQUIRES(lock_);
-  [[nodiscard]] VcpuMask write_configuration(unsigned vcpu, unsigned half, std::uint32_t value)
-      REQUIRES(lock_);
+  [[nodiscard]] VcpuMask write_configuration(unsigned vcpu, unsigned half, std::uint32_t value) REQUIRES(lock_);
   [[nodiscard]] VcpuMask clear_pending(unsigned vcpu, unsigned word, std::uint32_t bits) REQUIRES(lock_);
   [[nodiscard]] VcpuMask set_active(unsigned vcpu, unsigned word, std::uint32_t bits) REQUIRES(lock_);
   [[nodiscard]] VcpuMask clear_active(unsigned vcpu, unsigned word, std::uint32_t bits) REQUIRES(lock_);
@@ -181,12 +178,12 @@ class Vgic {
   [[nodiscard]] Words deliverable(unsigned vcpu) REQUIRES(lock_);
   [[nodiscard]] Words active_here(unsigned vcpu) REQUIRES(lock_);
   [[nodiscard]] unsigned most_urgent(unsigned vcpu, const Words& set) REQUIRES(lock_);
-  void list(unsigned vcpu, unsigned interrupt, GichState& image, unsigned index, bool both_states)
-      REQUIRES(lock_);
-  [[nodiscard]] VcpuMask fold(unsigned vcpu, GichState& image) REQUIRES(lock_);
-  [[nodiscard]] VcpuMask fold_one(unsigned vcpu, unsigned interrupt, std::uint32_t lr) REQUIRES(lock_);
-  [[nodiscard]] VcpuMask offer(unsigned vcpu, unsigned word, std::uint32_t bit) REQUIRES(lock_);
-  [[nodiscard]] VcpuMask end_unlisted(unsigned vcpu, unsigned count) REQUIRES(lock_);
+  void list(unsigned vcpu, unsigned interrupt, GichState& image, unsigned index, bool both_states) REQUIRES(lock_);
+  void fill(unsigned vcpu, GichState& image) REQUIRES(lock_);
+  [[nodiscard]] Words fold(unsigned vcpu, GichState& image) REQUIRES(lock_);
+  void fold_one(unsigned vcpu, unsigned interrupt, std::uint32_t lr) REQUIRES(lock_);
+  void end_unlisted(unsigned vcpu, unsigned count, Words& released) REQUIRES(lock_);
+  [[nodiscard]] VcpuMask offer(unsigned vcpu, const Words& released) REQUIRES(lock_);
 
   const unsigned vcpus_;
   const unsigned list_registers_;

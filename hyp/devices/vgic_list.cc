@@ -82,16 +82,22 @@ bool Vgic::has_pending(unsigned vcpu) {
 VcpuMask Vgic::sync(unsigned vcpu, GichState& image) {
   if (image.used == 0) return 0;
   const SpinlockGuard guard(lock_);
+  const Words released = fold(vcpu, image);
   mark_dirty(vcpu);
-  return fold(vcpu, image);
+  return offer(vcpu, released);
 }
 
 VcpuMask Vgic::flush(unsigned vcpu, GichState& image) {
   const SpinlockGuard guard(lock_);
-  const VcpuMask kick = image.used != 0 ? fold(vcpu, image) : 0;
+  Words released{};
+  if (image.used != 0) released = fold(vcpu, image);
   image.hcr = kHcrEnable;
+  fill(vcpu, image);
   dirty_[vcpu].store(false, std::memory_order_relaxed);
+  return offer(vcpu, released);
+}
 
+void Vgic::fill(unsigned vcpu, GichState& image) {
   Words waiting = deliverable(vcpu);
   Words active = active_here(vcpu);
   unsigned waiting_count = 0;
@@ -100,15 +106,14 @@ VcpuMask Vgic::flush(unsigned vcpu, GichState& image) {
     if (waiting[word] != 0) waiting_count += static_cast<unsigned>(std::popcount(waiting[word]));
     if (active[word] != 0) active_count += static_cast<unsigned>(std::popcount(active[word]));
   }
-  if (waiting_count + active_count == 0) return kick;
+  if (waiting_count + active_count == 0) return;
 
   unsigned index = 0;
   if (waiting_count + active_count <= list_registers_) {
     for (unsigned word = 0; word < kWords; ++word) {
-      for (const unsigned i : Bits(waiting[word] | active[word]))
-        list(vcpu, 32 * word + i, image, index++, true);
+      for (const unsigned i : Bits(waiting[word] | active[word])) list(vcpu, 32 * word + i, image, index++, true);
     }
-    return kick;
+    return;
   }
   const auto list_most_urgent = [&](Words& set) REQUIRES(lock_) {
     const unsigned interrupt = most_urgent(vcpu, set);
@@ -120,7 +125,6 @@ VcpuMask Vgic::flush(unsigned vcpu, GichState& image) {
   for (; waiting_count != 0 && index < list_registers_; --waiting_count) list_most_urgent(waiting);
   if (waiting_count != 0) image.hcr |= kHcrNoPending;
   if (active_count != 0) image.hcr |= kHcrEntryNotPresent;
-  return kick;
 }
 
 // `interrupt` is active or to be delivered. `both_states`: it may be listed as pending and active at once.
@@ -128,6 +132,7 @@ void Vgic::list(unsigned vcpu, unsigned interrupt, GichState& image, unsigned in
   const unsigned word = interrupt / 32;
   const std::uint32_t bit = 1U << interrupt % 32;
   Bank& state = bank(vcpu, word);
+  Vcpu& own = vcpu_[vcpu];
   const bool active = (state.active & bit) != 0;
   const bool hardware = (state.hardware & bit) != 0;
 
@@ -135,20 +140,20 @@ void Vgic::list(unsigned vcpu, unsigned interrupt, GichState& image, unsigned in
   unsigned source = 0;
   bool same_source = true;
   if (interrupt < kSgis) {
-    const std::uint8_t sources = vcpu_[vcpu].sources[interrupt];
-    source = active ? vcpu_[vcpu].active_source[interrupt] : static_cast<unsigned>(std::countr_zero(sources));
+    const std::uint8_t sources = own.sources[interrupt];
+    source = active ? own.active_source[interrupt] : static_cast<unsigned>(std::countr_zero(sources));
     same_source = (sources >> source & 1) != 0;
   }
-  const bool again =
-      both_states && same_source && !hardware && (state.edge & state.latched & forwarded(state) & bit) != 0;
+  const bool again = both_states && same_source && !hardware &&
+                     (state.edge & state.latched & forwarded(state) & own.targeted[word] & bit) != 0;
   const bool pending = !active || again;
   if (pending && (state.latched & bit) != 0) {
     state.moved |= bit;
-    if (interrupt >= kSgis) {
-      state.latched &= ~bit;
-    } else if ((vcpu_[vcpu].sources[interrupt] &= static_cast<std::uint8_t>(~(1U << source))) == 0) {
-      state.latched &= ~bit;
+    std::uint8_t other_sources = 0;
+    if (interrupt < kSgis) {
+      other_sources = own.sources[interrupt] &= static_cast<std::uint8_t>(~(1U << source));
     }
+    if (other_sources == 0) state.latched &= ~bit;
   }
 
   std::uint32_t lr = interrupt | std::uint32_t{priority(vcpu, interrupt)} >> 3 << kLrPriorityShift;
@@ -167,25 +172,28 @@ void Vgic::list(unsigned vcpu, unsigned interrupt, GichState& image, unsigned in
   }
   state.listed |= bit;
   if (interrupt >= kFirstSpi) owner_[interrupt] = static_cast<std::uint8_t>(vcpu);
-  vcpu_[vcpu].listed[index] = static_cast<std::uint8_t>(interrupt);
+  own.listed[index] = static_cast<std::uint8_t>(interrupt);
   image.lr[index] = lr;
   image.used |= std::uint64_t{1} << index;
 }
 
-VcpuMask Vgic::fold(unsigned vcpu, GichState& image) {
-  VcpuMask kick = 0;
+// Returns what was this vCPU's, and may now be another's.
+Vgic::Words Vgic::fold(unsigned vcpu, GichState& image) {
+  Words released{};
   // First, while those that are listed can be told from those that are not.
-  if ((image.hcr & kHcrEntryNotPresent) != 0) kick |= end_unlisted(vcpu, image.hcr >> kHcrEoiCountShift);
+  if ((image.hcr & kHcrEntryNotPresent) != 0) end_unlisted(vcpu, image.hcr >> kHcrEoiCountShift, released);
   for (const unsigned index : Bits(image.used)) {
-    kick |= fold_one(vcpu, vcpu_[vcpu].listed[index], image.lr[index]);
+    const unsigned interrupt = vcpu_[vcpu].listed[index];
+    fold_one(vcpu, interrupt, image.lr[index]);
+    released[interrupt / 32] |= 1U << interrupt % 32;
     image.lr[index] = 0;
   }
   image.used = 0;
   image.hcr = kHcrEnable;
-  return kick;
+  return released;
 }
 
-VcpuMask Vgic::fold_one(unsigned vcpu, unsigned interrupt, std::uint32_t lr) {
+void Vgic::fold_one(unsigned vcpu, unsigned interrupt, std::uint32_t lr) {
   const unsigned word = interrupt / 32;
   const std::uint32_t bit = 1U << interrupt % 32;
   Bank& state = bank(vcpu, word);
@@ -210,20 +218,26 @@ VcpuMask Vgic::fold_one(unsigned vcpu, unsigned interrupt, std::uint32_t lr) {
   // Ended by the guest, the hardware has deactivated the physical one itself.
   if ((lr & kLrHardware) != 0 && (lr & kLrState) != 0) state.hardware |= bit;
   settle(vcpu, word, bit);
-  return offer(vcpu, word, bit);
 }
 
-// A shared interrupt that this vCPU has let go of is pending for its other targets as well.
-VcpuMask Vgic::offer(unsigned vcpu, unsigned word, std::uint32_t bit) {
-  if (word == 0 || (spi_[word - 1].pending() & ~spi_[word - 1].active & bit) == 0) return 0;
-  const unsigned interrupt = 32 * word + static_cast<unsigned>(std::countr_zero(bit));
-  return mark(targets_[interrupt] & ~(1U << vcpu));
+// Shared interrupts that this vCPU has let go of, and are pending, are for their other targets to list. Those
+// that it has listed again are not: two targets that offer each other what they keep would never come to an
+// end.
+VcpuMask Vgic::offer(unsigned vcpu, const Words& released) {
+  VcpuMask others = 0;
+  for (unsigned word = 1; word < kWords; ++word) {
+    if (released[word] == 0) continue;
+    const Bank& state = spi_[word - 1];
+    for (const unsigned i : Bits(released[word] & state.pending() & ~state.active & ~state.listed)) {
+      others |= targets_[32 * word + i];
+    }
+  }
+  return mark(others & ~(1U << vcpu));
 }
 
 // `count` ends have matched no list register. Interrupts end in the opposite order of their acknowledgement,
 // so these are of the most urgent ones that are active and not listed.
-VcpuMask Vgic::end_unlisted(unsigned vcpu, unsigned count) {
-  VcpuMask kick = 0;
+void Vgic::end_unlisted(unsigned vcpu, unsigned count, Words& released) {
   for (; count != 0; --count) {
     Words unlisted = active_here(vcpu);
     for (unsigned word = 0; word < kWords; ++word) unlisted[word] &= ~bank(vcpu, word).listed;
@@ -233,10 +247,9 @@ VcpuMask Vgic::end_unlisted(unsigned vcpu, unsigned count) {
     const std::uint32_t bit = 1U << interrupt % 32;
     bank(vcpu, word).active &= ~bit;
     vcpu_[vcpu].held[word] &= ~bit;
+    released[word] |= bit;
     settle(vcpu, word, bit);
-    kick |= offer(vcpu, word, bit);
   }
-  return kick;
 }
 
 }  // namespace cadastre

@@ -47,8 +47,7 @@ constexpr std::array<std::uint8_t, 12> kIds = {0x04, 0, 0, 0, 0x90, 0xb4, 0x2b, 
 
 // Byte accesses are for these alone [GICv2 4.1.4]; halfwords work as well.
 constexpr bool byte_accessible(std::uint32_t offset) {
-  return (offset >= kPriorities && offset < kConfigurations) ||
-         (offset >= kClearPendingSgi && offset < kSgiEnd);
+  return (offset >= kPriorities && offset < kConfigurations) || (offset >= kClearPendingSgi && offset < kSgiEnd);
 }
 
 // Bit n to bit 2n+1, and back: the upper bit of each field of ICFGR is "edge-triggered" [GICv2 4.3.13].
@@ -226,8 +225,7 @@ VcpuMask Vgic::write_byte(unsigned vcpu, std::uint32_t offset, std::uint8_t valu
   if (offset >= kClearPendingSgi) {
     const unsigned sgi = offset % kSgis;
     const VcpuMask sources = vcpu_[vcpu].sources[sgi];
-    return set_sgi_sources(vcpu, sgi,
-                           offset < kSetPendingSgi ? sources & ~value : sources | (value & everyone()));
+    return set_sgi_sources(vcpu, sgi, offset < kSetPendingSgi ? sources & ~value : sources | (value & everyone()));
   }
   const unsigned interrupt = offset % 0x400;
   if (interrupt >= kInterrupts) return 0;

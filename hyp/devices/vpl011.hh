@@ -74,8 +74,7 @@ class Vpl011 {
   InterruptLine& line_;
   Spinlock lock_;
   Registers registers_ GUARDED_BY(lock_);
-  std::array<std::uint16_t, kFifoDepth> fifo_
-      GUARDED_BY(lock_){};  // 8 bits of data and 4 of errors, as DR shows them
+  std::array<std::uint16_t, kFifoDepth> fifo_ GUARDED_BY(lock_){};  // 8 bits of data and 4 of errors, as DR shows them
   unsigned first_ GUARDED_BY(lock_) = 0;
   unsigned count_ GUARDED_BY(lock_) = 0;
   bool level_ GUARDED_BY(lock_) = false;

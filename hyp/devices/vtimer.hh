@@ -31,9 +31,7 @@ class EmulatedTimer {
   }
 
   // The interrupt line.
-  [[nodiscard]] constexpr bool level(std::uint64_t now) const {
-    return (control_ & kMask) == 0 && condition(now);
-  }
+  [[nodiscard]] constexpr bool level(std::uint64_t now) const { return (control_ & kMask) == 0 && condition(now); }
   // The count at which the line will rise; nothing when it is high, or will not rise by itself.
   [[nodiscard]] constexpr std::optional<std::uint64_t> next_event(std::uint64_t now) const {
     if (control_ != kEnable || condition(now)) return std::nullopt;
