@@ -50,11 +50,14 @@ add_words() {
   fdtput -t s "$1" "$2" bootargs "${old:+$old }$3"
 }
 
-# guests DTB: the names of the guests' nodes, below /hypervisor.
+# guests DTB: the names of the guests' nodes, below /hypervisor; those that a `status` leaves out are not among them.
 guests() {
   local node
   for node in $(fdtget -l "$1" /hypervisor); do
-    if [[ " $(fdtget -t s -d '' "$1" "/hypervisor/$node" compatible) " == *' cadastre,guest '* ]]; then echo "$node"; fi
+    if [[ " $(fdtget -t s -d '' "$1" "/hypervisor/$node" compatible) " == *' cadastre,guest '* &&
+      $(fdtget -t s -d okay "$1" "/hypervisor/$node" status) == @(okay|ok) ]]; then
+      echo "$node"
+    fi
   done
 }
 
@@ -71,12 +74,12 @@ place_modules() {
       file=$(fdtget -t s -d '' "$dtb" "$node" file)
       if [[ -z $file ]]; then continue; fi
       if [[ $file != /* ]]; then file=$directory/$file; fi
-      if [[ ! -f $file || ! -r $file ]]; then refuse "$node: $file: no such file"; fi
+      if [[ ! -f $file || ! -r $file ]]; then refuse "$node ($file): no such file: correct its name"; fi
       size=$(stat -L -c %s -- "$file")
-      if ((size == 0)); then refuse "$node: $file: the file is empty"; fi
+      if ((size == 0)); then refuse "$node ($file): the file is empty: give another one"; fi
       if ((next + size > dtb_start && next < dtb_start + dtb_window)); then next=$((dtb_start + dtb_window)); fi
       if ((next + size > ram_end)); then
-        refuse "$node: $file: $size bytes do not fit into the machine's RAM of $(($3 >> 20)) MiB; give it more with --memory"
+        refuse "$node ($file): $size bytes do not fit into the machine's RAM of $(($3 >> 20)) MiB: give it more with --memory"
       fi
       fdtput -t x "$dtb" "$node" reg \
         "$(printf '%x' $((next >> 32)))" "$(printf '%x' $((next & 0xffffffff)))" 0 "$(printf '%x' "$size")"

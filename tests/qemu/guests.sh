@@ -46,6 +46,22 @@ case $1 in
     expect_line '^cadastre: guest it: failed: .*reset'
     (($(grep -c '^\[it\] bare-metal-guest: reset$' "$output") == 4)) || fail "the guest did not reset 3 times and once more"
     ;;
+  ram-above-4-gib)
+    # Below 4 GiB the machine has 3 GiB of RAM, and the hypervisor needs some of that itself.
+    configure 0xc0000000 "$bare_metal"
+    expect 0 "$root/scripts/run.sh" --batch --timeout 120 --memory 6G --config "$config"
+    expect_line '^\[it\] bare-metal-guest: the device tree has 3072 MiB of RAM' '^\[it\] bare-metal-guest: ok$'
+    ;;
+  left-out)
+    configure 0x4000000 "$bare_metal"
+    dtc -q -I dts -O dtb -o "$scratch/config.dtb" "$config"
+    fdtput -p -t s "$scratch/config.dtb" /hypervisor/other status disabled
+    fdtput -t s "$scratch/config.dtb" /hypervisor/other compatible cadastre,guest
+    dtc -q -I dtb -O dts -o "$config" "$scratch/config.dtb"
+    expect 0 run_config
+    expect_line '^cadastre: guest it: powered off'
+    if grep -q other "$output"; then fail "the guest that is left out is mentioned"; fi
+    ;;
   more-memory-than-there-is)
     configure 0x80000000 "$bare_metal"
     expect 2 run_config --memory 1G
@@ -72,19 +88,19 @@ case $1 in
   kernel-is-missing)
     configure 0x4000000 "nowhere/zImage"
     expect 2 run_config
-    expect_one_reason '/hypervisor/it/kernel: .*nowhere/zImage'
+    expect_one_reason '/hypervisor/it/kernel \(.*nowhere/zImage\): no such file'
     ;;
   kernel-is-empty)
     : >"$scratch/kernel"
     configure 0x4000000 "$scratch/kernel"
     expect 2 run_config
-    expect_one_reason '/hypervisor/it/kernel: .*empty'
+    expect_one_reason '/hypervisor/it/kernel \(.*/kernel\): the file is empty'
     ;;
   file-does-not-fit-into-ram)
     truncate -s 1G "$scratch/kernel"
     configure 0x4000000 "$scratch/kernel"
     expect 2 run_config --memory 512M
-    expect_one_reason '/hypervisor/it/kernel: .*536870912|/hypervisor/it/kernel: .* 512 MiB'
+    expect_one_reason '/hypervisor/it/kernel \(.*/kernel\): .* 512 MiB'
     ;;
   *) fail "no such case: $1" ;;
 esac
