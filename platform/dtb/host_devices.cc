@@ -44,7 +44,11 @@ std::optional<PhysRange> cpu_range(const DtNode& bus, DtRange range) {
 // The first parts.size() entries of the node's `reg`. False when it was refused.
 bool read_device(const DtNode& node, std::span<PhysRange* const> parts, Refusals& refusals) {
   const auto bus = node.parent();
-  const auto cells = bus ? cells_of(*bus, refusals) : std::nullopt;
+  if (!bus) {
+    refuse(refusals, node, "the root cannot be a device: correct its compatible");
+    return false;
+  }
+  const auto cells = cells_of(*bus, refusals);
   const auto reg = cells ? DtReg::of(node, *cells, refusals) : std::nullopt;
   if (!reg) return false;
   if (reg->count() < parts.size()) {

@@ -104,10 +104,7 @@ TEST_CASE("the DMA limit is the lowest end of what a bus's masters reach") {
   const auto buses = [](DtbBuilder& b) {
     b.begin("soc").cells("#address-cells", {1}).cells("#size-cells", {1}).flag("ranges");
     b.cells("dma-ranges", {0, 0, 0x4000'0000, 0x3000'0000, 0x8000'0000, 0, 0x8000'0000, 0x1000'0000});
-    b.begin("inner")
-        .cells("#address-cells", {1})
-        .cells("#size-cells", {1})
-        .cells("dma-ranges", {0, 0, 0x1000'0000});
+    b.begin("inner").cells("#address-cells", {1}).cells("#size-cells", {1}).cells("dma-ranges", {0, 0, 0x1000'0000});
     b.end().end();
   };
   const auto reading = read_host_from(virt_dtb({.more = buses}));
@@ -118,9 +115,7 @@ TEST_CASE("the DMA limit is the lowest end of what a bus's masters reach") {
 
 TEST_CASE("command lines and the initrd are taken from /chosen and /hypervisor") {
   const auto chosen = [](DtbBuilder& b) {
-    b.text("bootargs", "quiet")
-        .cells("linux,initrd-start", {0x4800'0000})
-        .cells("linux,initrd-end", {0, 0x4810'0000});
+    b.text("bootargs", "quiet").cells("linux,initrd-start", {0x4800'0000}).cells("linux,initrd-end", {0, 0x4810'0000});
   };
   const auto reading = read_host_from(virt_dtb({
       .more = [](DtbBuilder& b) { b.begin("hypervisor").text("bootargs", "memblock=debug batch").end(); },
@@ -143,8 +138,7 @@ TEST_CASE("a console behind an alias, with options, on a bus with ranges is foun
     b.begin("serial@4000").texts("compatible", {"arm,pl011"}).cells("reg", {0x4000, 0x1000}).end().end();
     b.begin("aliases").text("serial0", "/soc/serial@4000").end();
   };
-  const auto blob =
-      virt_dtb({.more = bus}, [](void* b) { set_text(b, "/chosen", "stdout-path", "serial0:115200n8"); });
+  const auto blob = virt_dtb({.more = bus}, [](void* b) { set_text(b, "/chosen", "stdout-path", "serial0:115200n8"); });
   const auto reading = read_host_from(blob);
   REQUIRE(reading.is_accepted);
   CHECK(reading.host.uart.base == PhysAddr(0x1'1000'4000));
@@ -160,8 +154,7 @@ TEST_CASE("the console's UART is found in a tree that is refused otherwise") {
 
 TEST_CASE("an alias that names itself ends the search") {
   const auto aliases = [](DtbBuilder& b) { b.begin("aliases").text("loop", "loop").end(); };
-  const auto blob =
-      virt_dtb({.more = aliases}, [](void* b) { set_text(b, "/chosen", "stdout-path", "loop"); });
+  const auto blob = virt_dtb({.more = aliases}, [](void* b) { set_text(b, "/chosen", "stdout-path", "loop"); });
   CHECK(refuses(read_host_from(blob).refusals, "/chosen", "stdout-path"));
 }
 
@@ -169,8 +162,8 @@ TEST_CASE("RAM that cannot be is refused with its node's path") {
   const auto memory = [](std::initializer_list<std::uint32_t> reg) {
     return read_changed([&](void* b) { set_cells(b, "/memory@40000000", "reg", reg); });
   };
-  CHECK(refuses(read_changed([](void* b) { remove_node(b, "/memory@40000000"); }).refusals, "/memory",
-                "no memory node"));
+  CHECK(
+      refuses(read_changed([](void* b) { remove_node(b, "/memory@40000000"); }).refusals, "/memory", "no memory node"));
   CHECK(refuses(memory({0, 0x4000'0000, 0, 0}).refusals, "/memory@40000000", "zero bytes"));
   CHECK(refuses(memory({0, 0x4000'0000, 0}).refusals, "/memory@40000000", "12 bytes", "16"));
   CHECK(refuses(memory({}).refusals, "/memory@40000000", "no reg"));
@@ -192,17 +185,12 @@ TEST_CASE("memory nodes that overlap are refused, neighbours are not") {
 
 TEST_CASE("cell counts that are missing or impossible are refused") {
   for (const char* name : {"#address-cells", "#size-cells"}) {
-    CHECK(
-        refuses(read_changed([&](void* b) { remove_property(b, "/", name); }).refusals, "/: #address-cells"));
-    CHECK(
-        refuses(read_changed([&](void* b) { set_cells(b, "/", name, {3}); }).refusals, "/: #address-cells"));
-    CHECK(
-        refuses(read_changed([&](void* b) { set_cells(b, "/", name, {0}); }).refusals, "/: #address-cells"));
-    CHECK(refuses(read_changed([&](void* b) { set_cells(b, "/", name, {1, 1}); }).refusals,
-                  "/: #address-cells"));
+    CHECK(refuses(read_changed([&](void* b) { remove_property(b, "/", name); }).refusals, "/: #address-cells"));
+    CHECK(refuses(read_changed([&](void* b) { set_cells(b, "/", name, {3}); }).refusals, "/: #address-cells"));
+    CHECK(refuses(read_changed([&](void* b) { set_cells(b, "/", name, {0}); }).refusals, "/: #address-cells"));
+    CHECK(refuses(read_changed([&](void* b) { set_cells(b, "/", name, {1, 1}); }).refusals, "/: #address-cells"));
   }
-  CHECK(refuses(read_changed([](void* b) { remove_property(b, "/cpus", "#address-cells"); }).refusals,
-                "/cpus"));
+  CHECK(refuses(read_changed([](void* b) { remove_property(b, "/cpus", "#address-cells"); }).refusals, "/cpus"));
 }
 
 TEST_CASE("a machine without what the hypervisor drives is refused, part by part") {
@@ -211,17 +199,24 @@ TEST_CASE("a machine without what the hypervisor drives is refused, part by part
   });
   CHECK_FALSE(reading.is_accepted);
   CHECK_EQ(reading.refusals.count(), 5);
-  for (const char* name : {"/psci", "/timer", "/intc", "/cpus", "/chosen"})
-    CHECK(refuses(reading.refusals, name));
+  for (const char* name : {"/psci", "/timer", "/intc", "/cpus", "/chosen"}) CHECK(refuses(reading.refusals, name));
 }
 
 TEST_CASE("a machine without virtualization is told what to start QEMU with") {
-  const auto gic = read_changed([](void* b) {
-    set_cells(b, "/intc@8000000", "reg", {0, 0x800'0000, 0, 0x1'0000, 0, 0x801'0000, 0, 0x1'0000});
-  });
+  const auto gic = read_changed(
+      [](void* b) { set_cells(b, "/intc@8000000", "reg", {0, 0x800'0000, 0, 0x1'0000, 0, 0x801'0000, 0, 0x1'0000}); });
   CHECK(refuses(gic.refusals, "/intc@8000000", "virtualization=on"));
   const auto psci = read_changed([](void* b) { set_text(b, "/psci", "method", "hvc"); });
   CHECK(refuses(psci.refusals, "/psci", "smc", "virtualization=on"));
+}
+
+TEST_CASE("a root that says it is a device is refused") {
+  CHECK(refuses(read_changed([](void* b) { set_text(b, "/", "compatible", "arm,gic-400"); }).refusals, "/: the root"));
+  const auto console = read_changed([](void* b) {
+    set_text(b, "/", "compatible", "arm,pl011");
+    set_text(b, "/chosen", "stdout-path", "/");
+  });
+  CHECK(refuses(console.refusals, "/: the root"));
 }
 
 TEST_CASE("more than there is room for is refused, not cut") {
@@ -236,27 +231,22 @@ TEST_CASE("more than there is room for is refused, not cut") {
   };
   CHECK(refuses(read_host_from(virt_dtb({.more = many})).refusals, "/memory@15", "more than 16"));
   const std::string line(512, 'x');
-  CHECK(refuses(
-      read_host_from(virt_dtb({.more_chosen = [&](DtbBuilder& b) { b.text("bootargs", line); }})).refusals,
-      "/chosen", "bootargs"));
+  CHECK(refuses(read_host_from(virt_dtb({.more_chosen = [&](DtbBuilder& b) { b.text("bootargs", line); }})).refusals,
+                "/chosen", "bootargs"));
 }
 
 TEST_CASE("reserved memory that makes no sense is refused") {
   const auto with = [](const std::function<void(DtbBuilder&)>& child) {
     return read_host_from(virt_dtb({.more = [&](DtbBuilder& b) {
-      b.begin("reserved-memory")
-          .cells("#address-cells", {2})
-          .cells("#size-cells", {2})
-          .flag("ranges")
-          .begin("r");
+      b.begin("reserved-memory").cells("#address-cells", {2}).cells("#size-cells", {2}).flag("ranges").begin("r");
       child(b);
       b.end().end();
     }}));
   };
   CHECK(refuses(with([](DtbBuilder&) {}).refusals, "/reserved-memory/r", "neither reg nor a size"));
   CHECK(refuses(with([](DtbBuilder& b) { b.reg(0x5000'0000, 0); }).refusals, "/reserved-memory/r"));
-  CHECK(refuses(with([](DtbBuilder& b) { b.reg(0, 1).flag("no-map").flag("reusable"); }).refusals,
-                "exclude each other"));
+  CHECK(
+      refuses(with([](DtbBuilder& b) { b.reg(0, 1).flag("no-map").flag("reusable"); }).refusals, "exclude each other"));
   CHECK(refuses(with([](DtbBuilder& b) { b.cells("size", {0, 4096}).cells("alignment", {0, 3}); }).refusals,
                 "power of two"));
   CHECK(refuses(with([](DtbBuilder& b) { b.cells("size", {0, 4096}).cells("alloc-ranges", {1}); }).refusals,
