@@ -4,14 +4,22 @@
 #include <cstdio>
 #include <cstdlib>
 #include <span>
+#include <string>
 
 #include "tests/model/oracle.hh"
 
 namespace cadastre {
+namespace {
+
+[[noreturn]] void fail(const std::string& what) {
+  std::fputs((what + '\n').c_str(), stderr);
+  std::abort();
+}
+
+}  // namespace
 
 void check_failed(const char* condition, const char* file, int line) {
-  std::fprintf(stderr, "%s:%d: CHECK failed: %s\n", file, line, condition);
-  std::abort();
+  fail(std::string(file) + ':' + std::to_string(line) + ": CHECK failed: " + condition);
 }
 
 namespace {
@@ -46,8 +54,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     try {
       oracle.step();
     } catch (const model::Violation& violation) {
-      std::fprintf(stderr, "operation %u: %s\n", i, violation.what.c_str());
-      std::abort();
+      fail("operation " + std::to_string(i) + ": " + violation.what);
     }
   }
   return 0;

@@ -180,13 +180,17 @@ class Machine {
     }
     return std::unexpected(Error::kNoMemory);
   }
+  // Tables are freed by destructors too, so what is wrong with it is told at the end of the operation.
   void free_table(PhysAddr table) {
-    const unsigned index = index_of(table);
-    if (tables_[index].state == TableState::kLinked) throw Violation{"a table was freed that is still linked"};
-    if (tables_[index].state == TableState::kFree) throw Violation{"a table was freed twice"};
+    const std::uint64_t index = (table - kTables) / kPageSize;
+    if (index >= kTablePages || tables_[index].state == TableState::kFree) {
+      wrong_free_ = "a table was freed that is none";
+      return;
+    }
+    if (tables_[index].state == TableState::kLinked) wrong_free_ = "a table was freed that is still linked";
     for (const Stale& stale : stale_) {
       if (stale.is_table && entry_address(stale.value) == table) {
-        throw Violation{"a table was freed that a walk can still be in"};
+        wrong_free_ = "a table was freed that a walk can still be in";
       }
     }
     std::erase_if(pending_, [&](std::size_t at) {
@@ -196,9 +200,9 @@ class Machine {
     tables_[index].state = TableState::kFree;
   }
   void store(Entry* entry, Entry value) {
-    Entry old = *entry;
+    const Entry old = *entry;
     if (is_broken(value) && is_valid(old) && mutated(Mutation::Kind::kBreak)) {
-      hidden_.push_back({entry, value});  // the code believes it has broken the entry, the walks do not see it
+      hidden_.emplace_back(entry, value);  // the code believes it has broken the entry, the walks do not see it
       return;
     }
     std::erase_if(hidden_, [&](const auto& h) { return h.first == entry; });
@@ -271,6 +275,7 @@ class Machine {
     for (unsigned i = 0; i < 2; ++i) leaves_of(2 * guest + i, f);
   }
   void check_settled() const {
+    if (wrong_free_ != nullptr) throw Violation{wrong_free_};
     if (!pending_.empty()) throw Violation{"a walk may not see what the operation has stored"};
     if (!stale_.empty()) throw Violation{"a TLB may hold what the tables no longer say"};
   }
@@ -435,7 +440,7 @@ class Machine {
     info.level = level + 1;
     info.base = base;
     for (unsigned i = 0; i < kEntriesPerTable; ++i) {
-      Entry& below = memory_[page].entries[i];
+      const Entry& below = memory_[page].entries[i];
       if (is_pending(&below)) throw Violation{"a table was linked before a walk is sure to see its entries"};
       if (!is_valid(below)) continue;
       const std::uint64_t at = base + i * level_size(level + 1);
@@ -520,6 +525,7 @@ class Machine {
   std::vector<Stale> stale_;
   std::array<std::array<int, kWindow>, kGuests> stale_count_{};
   std::vector<std::pair<const Entry*, Entry>> hidden_;
+  const char* wrong_free_ = nullptr;
   Mutation mutation_;
   unsigned operation_ = 0;
   bool left_out_ = false;

@@ -37,7 +37,7 @@ inline constexpr unsigned kOperations = 15;
 class Oracle {
  public:
   // Pages and blocks of 2 MiB, with all operations; or blocks of 2 MiB and 1 GiB, with those of the table alone.
-  Oracle(Decide decide, Granularity granularity, unsigned cpus)
+  Oracle(const Decide& decide, Granularity granularity, unsigned cpus)
       : decide_(decide), machine_(decide, granularity, cpus), granularity_(granularity) {
     for (unsigned i = 0; i < Machine::kGuests; ++i) guests_.emplace_back(machine_, i);
   }
@@ -214,21 +214,20 @@ class Oracle {
       each = {true, frame + i, attributes};
     }
   }
-  Range leaf_around(unsigned granule) {
+  Table::Mapping mapping_of(unsigned granule) {
     const auto mapping = guest_->stage2.table().query(machine_.address(granule));
-    require(mapping.has_value(), "nothing is mapped after a fault was served");
-    const bool large = mapping.value().level == granularity_.large_level();
+    if (!mapping) throw Violation{"nothing is mapped where something should be"};
+    return *mapping;
+  }
+  Range leaf_around(unsigned granule) {
+    const bool large = mapping_of(granule).level == granularity_.large_level();
     return large ? Range{granule / kSmallPerLarge * kSmallPerLarge, kSmallPerLarge} : Range{granule, 1};
   }
-  unsigned translated_frame(unsigned granule) {
-    const auto mapping = guest_->stage2.table().query(machine_.address(granule));
-    require(mapping.has_value(), "nothing is mapped where something should be");
-    return machine_.frame_at(mapping.value().address);
-  }
+  unsigned translated_frame(unsigned granule) { return machine_.frame_at(mapping_of(granule).address); }
 
   void populate() {
     const Range range = choose_range();
-    RamRange limits{machine_.address(range.first), bytes(range.count), ram().largest_level};
+    const RamRange limits{machine_.address(range.first), bytes(range.count), ram().largest_level};
     const auto done = guest_->stage2.populate_some(limits.first, limits, 1 + static_cast<unsigned>(decide_(64)));
     // What was populated before a failure stays: take it over.
     for (unsigned i = range.first; i < range.first + range.count; ++i) {
@@ -318,7 +317,9 @@ class Oracle {
       static_cast<void>(guest_->stage2.merge_some(machine_.address(choose_granule()).value(), 4));
       return;
     }
-    static_cast<void>(guest_->stage2.table().merge(machine_.address(choose_granule()), granularity_.large_level()));
+    const Result<> merged =
+        guest_->stage2.table().merge(machine_.address(choose_granule()), granularity_.large_level());
+    require(merged || merged.error() == Error::kBusy || merged.error() == Error::kNotFound, "the wrong error");
   }
 
   // Moves a leaf to other frames under its guest's feet.

@@ -49,12 +49,14 @@ struct Verdict {
 };
 Verdict try_mutation(Mutation mutation, std::uint64_t seed) {
   Verdict verdict;
-  for (unsigned attempt = 0; attempt < 4 && !verdict.seen; ++attempt) {
+  // One attempt tells that there is no such call; a rare one may need more to do harm.
+  for (unsigned attempt = 0; attempt < 12 && !verdict.seen; ++attempt) {
+    if (attempt == 2 && verdict.hits == 0) break;
     Run run(seed + attempt, kLastLevel, 4);
     try {
-      for (unsigned i = 0; i < 300; ++i) run.oracle.step();  // something to work on
+      for (unsigned i = 0; i < 100; ++i) run.oracle.step();  // something to work on
       run.oracle.machine().set_mutation(mutation);
-      for (unsigned i = 0; i < 400; ++i) {
+      for (unsigned i = 0; i < 200; ++i) {
         // Often the operation that has the fault, between others.
         if (i % 2 == 0) {
           run.oracle.run(static_cast<Operation>(mutation.operation), i / 2 % Machine::kGuests);

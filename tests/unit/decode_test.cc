@@ -139,7 +139,7 @@ TEST_CASE("no instruction, whatever its bits, decodes to more than it can transf
       REQUIRE((access->size == 1 || access->size == 2 || access->size == 4));
       REQUIRE((access->count == 1 || access->size == 4));
       REQUIRE(access->base < 16);
-      for (unsigned unit = 0; unit < access->count; ++unit) REQUIRE(access->registers[unit] < 16);
+      for (const unsigned number : access->registers) REQUIRE(number < 16);
     }
   }
 }
