@@ -137,6 +137,8 @@ void RunQueue::arm_timer() {
     const Vcpu::State state = vcpu.state.load(std::memory_order_acquire);
     if (state == Vcpu::State::kOff) return;
     runs = runs || state == Vcpu::State::kRunnable;
+    // One that only waits for its turn has no use for a timer: it would end everybody's slice before it began.
+    if (state == Vcpu::State::kRunnable && loaded_ != &vcpu) return;
     if (const auto event = next_timer_event(vcpu, loaded_ == &vcpu); event) consider(*event);
   });
   if (runs) consider(now() + arch::CNTFRQ::read() / kSlicesPerSecond);
@@ -185,6 +187,8 @@ void RunQueue::run() {
       continue;
     }
     switch_to(next);
+    refresh_vmid(*next);
+    update_physical_timer_line(*next);
     arm_timer();
     run_loaded(*next);
   }

@@ -48,6 +48,14 @@ class Vm {
   // CNTVOFF: the virtual count starts with the guest.
   [[nodiscard]] std::uint64_t counter_offset() const { return counter_offset_; }
 
+  // Whether another of its vCPUs ran on this host CPU last: they share a VMID, but each has its own idea of its address space,
+  // its ASIDs included, so what the TLB of this CPU remembers is not this one's.
+  [[nodiscard]] bool takes_over(const Vcpu& vcpu) {
+    const Vcpu* before = last_on_cpu_[vcpu.cpu];
+    last_on_cpu_[vcpu.cpu] = &vcpu;
+    return before != nullptr && before != &vcpu;
+  }
+
   // Tells the host CPUs of these vCPUs that there is something to look at.
   void kick(VcpuMask vcpus);
   // A private interrupt's level.
@@ -71,6 +79,7 @@ class Vm {
   std::atomic<unsigned> live_;
   std::array<Vcpu*, kMaxVcpus> vcpus_{};
   ObjectsOf<Vcpu>* cache_ = nullptr;
+  std::array<const Vcpu*, kMaxCpus> last_on_cpu_{};  // each CPU's own
 
   GuestMemory memory_;
   Vgic vgic_;

@@ -65,6 +65,11 @@ void init_world_switch() {
 void load_vcpu(Vcpu& vcpu) {
   arch::VTTBR::write(vcpu.vm.memory().activate());
   arch::isb();
+  if (vcpu.vm.takes_over(vcpu)) {
+    arch::TLBIALL::write(0);  // this VMID's, on this CPU
+    arch::dsb();
+    arch::isb();
+  }
   vcpu.banked.restore();
   vcpu.system.restore();
   vcpu.floating_point.restore();
@@ -77,6 +82,13 @@ void load_vcpu(Vcpu& vcpu) {
   const bool in_flight = vcpu.vm.vgic().hardware_active(vcpu.index, guest_map::kVirtualTimerInterrupt);
   gic.set_active(virtual_timer_interrupt(), in_flight);
   vcpu.virtual_timer.restore(vcpu.vm.counter_offset());
+}
+
+void refresh_vmid(Vcpu& vcpu) {
+  const std::uint64_t value = vcpu.vm.memory().activate();
+  if (arch::VTTBR::read() == value) return;
+  arch::VTTBR::write(value);
+  arch::isb();
 }
 
 void unload_vcpu(Vcpu& vcpu) {

@@ -12,6 +12,10 @@ void init_world_switch();
 void load_vcpu(Vcpu& vcpu);
 void unload_vcpu(Vcpu& vcpu);
 
+// A new generation of VMIDs may have begun since the loaded vCPU was loaded (mm/vmid.hh). At least once a time slice: two
+// generations do not fit into one.
+void refresh_vmid(Vcpu& vcpu);
+
 // The list registers of the loaded vCPU: brings them up to date before an entry when the vGIC says that it is dirty.
 void refresh_list_registers(Vcpu& vcpu);
 // Folds them back into the vGIC's state, which then knows what is pending and active.
