@@ -171,8 +171,8 @@ class FrameTable {
   [[nodiscard]] bool is_isolated(FrameIndex index) const { return (pageblock(index) & kIsolated) != 0; }
   void set_pageblock(FrameIndex index, MigrateType type, bool isolated = false);
   void set_zone(Section& section, std::uint8_t zone);
-  // Which of a CPU's page lists takes single pages of this pageblock: one for each zone and ordinary type; the last one, which
-  // takes none, for all that is CMA's or isolated.
+  // Which of a CPU's page lists takes single pages of this pageblock: one for each zone and ordinary type; the
+  // last one, which takes none, for all that is CMA's or isolated.
   [[nodiscard]] unsigned page_list(FrameIndex index) const { return relaxed_load(page_lists_[index / kPagesPerBlock]); }
   static constexpr unsigned kListedTypes = 3;  // kUnmovable, kMovable, kReclaimable
   static constexpr unsigned kNoPageList = kMaxNodes * 3 * kListedTypes;

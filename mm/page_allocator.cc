@@ -199,8 +199,8 @@ FrameIndex PageAllocatorBase::alloc_from_zones(unsigned cpu, unsigned order, All
   return kNoFrame;
 }
 
-// A page of what the CPU has: for cold ones only of the older list, else of the newer one, which the older one replaces when it
-// is empty.
+// A page of what the CPU has: for cold ones only of the older list, else of the newer one, which the older one
+// replaces when it is empty.
 FrameIndex PageAllocatorBase::take_older(PerCpu& mine, unsigned list, AllocFlags flags) const {
   PageList& hot = mine.hot[list];
   OlderPages& older = mine.older[list];

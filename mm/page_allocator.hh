@@ -111,10 +111,12 @@ class PageAllocatorBase {
   void set_cpu_node(unsigned cpu, NodeId nid);
   [[nodiscard]] NodeId cpu_node(unsigned cpu) const { return per_cpu_[cpu].nid; }
 
+  // Who makes guests' pages give way; nullptr: nobody, then they stay where they are. Set once, before it is needed.
+  void set_migrator(Migrator* migrator) { migrator_ = migrator; }
   // Exactly the frames [first, past): isolates their pageblocks, moves what is movable out of the way, and
   // takes them as single pages in `state` (kHyp or kDmaPinned). kBusy, with all as before but for pages that
   // moved, when something there stays; kInvalid for a range that is empty or not in one zone.
-  [[nodiscard]] Result<> alloc_contig_range(unsigned cpu, Pfn first, Pfn past, FrameState state, Migrator* migrator);
+  [[nodiscard]] Result<> alloc_contig_range(unsigned cpu, Pfn first, Pfn past, FrameState state);
   [[nodiscard]] Result<> free_contig_range(unsigned cpu, Pfn first, Pfn past);
   // Keeps a range of whole pageblocks from being allocated from, and ends that.
   [[nodiscard]] Result<> isolate(Pfn first, Pfn past);
@@ -201,7 +203,8 @@ class PageAllocatorBase {
     frame.set_packed(kFreshPage);
     return index;
   }
-  // Only the ordinary case: a page of the hypervisor's before the first hole, of an ordinary pageblock, and room on the list.
+  // Only the ordinary case: a page of the hypervisor's before the first hole, of an ordinary pageblock, and room
+  // on the list.
   [[nodiscard, gnu::always_inline]] bool put_listed(unsigned cpu, Pfn page, AllocFlags hint) {
     const FrameIndex index = frames_.contiguous_index_of(page);
     if (index == kNoFrame || hint.has(kCold)) [[unlikely]]
@@ -251,8 +254,8 @@ class PageAllocatorBase {
   [[nodiscard]] Result<FrameIndex> contiguous(Pfn first, Pfn past);
   [[nodiscard]] Result<> isolate_pageblocks(FrameIndex first, FrameIndex end);
   void unisolate_pageblocks(FrameIndex first, FrameIndex end);
-  [[nodiscard]] Result<> empty_range(unsigned cpu, FrameIndex first, FrameIndex end, Migrator* migrator);
-  [[nodiscard]] Result<> move_out(unsigned cpu, FrameIndex block, Migrator& migrator);
+  [[nodiscard]] Result<> empty_range(unsigned cpu, FrameIndex first, FrameIndex end);
+  [[nodiscard]] Result<> move_out(unsigned cpu, FrameIndex block);
 
   std::array<Zone, kMaxZones> zones_;
 
@@ -265,6 +268,7 @@ class PageAllocatorBase {
   NodeDistances distances_;
   ShrinkerList shrinkers_;
   Log* log_ = nullptr;
+  Migrator* migrator_ = nullptr;
   void (*drain_others_)(void*) = nullptr;
   void* drain_context_ = nullptr;
   std::atomic<std::uint32_t> bad_frames_ = 0;
@@ -300,7 +304,8 @@ class PageAllocator final : public PageAllocatorBase {
     return page;
   }
 
-  // Gives a block back. A free of what is free, shared, pinned, of another order or no RAM is reported and stops the machine.
+  // Gives a block back. A free of what is free, shared, pinned, of another order or no RAM is reported and stops
+  // the machine.
   [[gnu::always_inline]] void free(Pfn block, unsigned order, AllocFlags hint = {}) {
     if (order == 0 && put_listed(machine_.cpu(), block, hint)) [[likely]]
       return;
@@ -314,8 +319,8 @@ class PageAllocator final : public PageAllocatorBase {
   }
 
   using PageAllocatorBase::alloc_contig_range;
-  [[nodiscard]] Result<> alloc_contig_range(Pfn first, Pfn past, FrameState state, Migrator* migrator) {
-    return alloc_contig_range(machine_.cpu(), first, past, state, migrator);
+  [[nodiscard]] Result<> alloc_contig_range(Pfn first, Pfn past, FrameState state) {
+    return alloc_contig_range(machine_.cpu(), first, past, state);
   }
   using PageAllocatorBase::free_contig_range;
   [[nodiscard]] Result<> free_contig_range(Pfn first, Pfn past) {

@@ -65,14 +65,14 @@ void PageAllocatorBase::unisolate(Pfn first, Pfn past) {
 }
 
 // The new place has the owner and the guest frame number before anyone can see it there.
-Result<> PageAllocatorBase::move_out(unsigned cpu, FrameIndex block, Migrator& migrator) {
+Result<> PageAllocatorBase::move_out(unsigned cpu, FrameIndex block) {
   Frame& from = frames_[block];
   const FrameWord word = from.word();
   const Pfn from_pfn = frames_.pfn_of(block);
   const auto to = alloc_slow(cpu, word.order, kHighmem | kMovable | kNoWarn | kNoRetry, nullptr);
   if (!to) {
     if (word.order == 0) return std::unexpected(to.error());
-    return migrator.split(from_pfn);
+    return migrator_->split(from_pfn);
   }
   Frame& target = frames_[frames_.index_of(*to)];
   FrameWord moved = target.word();
@@ -83,7 +83,7 @@ Result<> PageAllocatorBase::move_out(unsigned cpu, FrameIndex block, Migrator& m
   moved.references = word.references;
   target.set_value(from.value());
   target.set_word(moved);
-  if (const auto migrated = migrator.migrate(from_pfn, *to, word.order); !migrated) {
+  if (const auto migrated = migrator_->migrate(from_pfn, *to, word.order); !migrated) {
     moved.references = 1;
     target.set_word(moved);
     if (const auto freed = free_slow(cpu, *to, word.order, {}, nullptr); !freed) return freed;
@@ -96,12 +96,12 @@ Result<> PageAllocatorBase::move_out(unsigned cpu, FrameIndex block, Migrator& m
 }
 
 // Everything in [first, end) becomes free, or kBusy.
-Result<> PageAllocatorBase::empty_range(unsigned cpu, FrameIndex first, FrameIndex end, Migrator* migrator) {
+Result<> PageAllocatorBase::empty_range(unsigned cpu, FrameIndex first, FrameIndex end) {
   for (FrameIndex i = first; i < end;) {
     const FrameIndex block = frames_.head_of(i);
     const FrameWord word = frames_[block].word();
-    if (is_guest(word.state) && migrator != nullptr) {
-      const auto moved = move_out(cpu, block, *migrator);
+    if (is_guest(word.state) && migrator_ != nullptr) {
+      const auto moved = move_out(cpu, block);
       // kNotFound: it was given up meanwhile; a split block is looked at again, page by page.
       if (!moved && moved.error() != Error::kNotFound) return std::unexpected(Error::kBusy);
       if (frames_[block].state() == word.state && frames_[block].order() == word.order) {
@@ -115,8 +115,7 @@ Result<> PageAllocatorBase::empty_range(unsigned cpu, FrameIndex first, FrameInd
   return {};
 }
 
-Result<> PageAllocatorBase::alloc_contig_range(unsigned cpu, Pfn first, Pfn past, FrameState state,
-                                               Migrator* migrator) {
+Result<> PageAllocatorBase::alloc_contig_range(unsigned cpu, Pfn first, Pfn past, FrameState state) {
   const auto begin = contiguous(first, past);
   if (!begin) return std::unexpected(begin.error());
   if (fault_ != nullptr && fault_->should_fail()) return std::unexpected(Error::kNoMemory);
@@ -128,7 +127,7 @@ Result<> PageAllocatorBase::alloc_contig_range(unsigned cpu, Pfn first, Pfn past
   Result<> result = std::unexpected(Error::kBusy);
   // What is being freed by another CPU just now may need a second look.
   for (unsigned round = 0; round < kMoveRounds && !result; ++round) {
-    result = empty_range(cpu, *begin, end, migrator);
+    result = empty_range(cpu, *begin, end);
     if (!result) continue;
     const SpinlockGuard guard(zone.lock);
     if (zone.buddy.take_range(*begin, end) != kNoFrame) {

@@ -162,7 +162,8 @@ FrameIndex SlabAllocatorBase::any_partial(unsigned cpu, ObjectCache& cache, bool
   return kNoFrame;
 }
 
-// The CPU has nothing at hand: its current slab may have got objects back, then its partial slabs, its node's, a new one.
+// The CPU has nothing at hand: its current slab may have got objects back, then its partial slabs, its node's, a
+// new one.
 std::byte* SlabAllocatorBase::refill(unsigned cpu, ObjectCache& cache, AllocFlags flags) {
   ObjectCache::CpuSlab& mine = cache.cpus_[cpu];
   const auto adopt = [&](FrameIndex slab) -> std::byte* {

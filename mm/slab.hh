@@ -1,7 +1,7 @@
-// Objects: slabs are blocks of pages cut into objects of one size. SLUB's manner: a CPU allocates from a slab of its own
-// without a lock, and anyone frees into any slab with one atomic exchange.
+// Objects: slabs are blocks of pages cut into objects of one size. SLUB's manner: a CPU allocates from a slab of
+// its own without a lock, and anyone frees into any slab with one atomic exchange.
 //
-//   slab    [ object ][ object ][ object ] ... [ rest ]     2^order pages; its first Frame: state kSlab, owner = the cache
+//   slab    [ object ][ object ][ object ] ... [ rest ]   2^order pages; first Frame: state kSlab, owner = the cache
 //   object  [ left red zone ][ the object ][ red zone ][ free pointer ]       zones only when debugging; without a
 //                                                                 constructor the free pointer lies in the free object
 //
@@ -10,8 +10,8 @@
 //                on its node's partial list   with at least one free object
 //                on no list                   full
 //
-// The frame's value word says which object is free first, how many are in use, and whether the slab is frozen. Pointers in
-// free lists are encoded, so that a stray write does not become an allocation somewhere else.
+// The frame's value word says which object is free first, how many are in use, and whether the slab is frozen.
+// Pointers in free lists are encoded, so that a stray write does not become an allocation somewhere else.
 //
 // Usage:  SlabAllocator slabs(pages);  slabs.init(seed);  then  slabs.kmalloc(100), slabs.kfree(p),
 //         slabs.create({.name = "vcpu", .size = ...}), and above it the typed SlabCache<Vcpu>.
@@ -185,8 +185,8 @@ class SlabAllocatorBase {
   static constexpr unsigned kMaxCaches = 64;
   static constexpr std::size_t kMaxKmalloc = 8192;  // larger ones are pages
 
-  // Fails with kInvalid (an alignment that is no power of two, a size of 0 or of more than a slab), kLimit (kMaxCaches),
-  // kNoMemory. The cache lives until `destroy`.
+  // Fails with kInvalid (an alignment that is no power of two, a size of 0 or of more than a slab), kLimit
+  // (kMaxCaches), kNoMemory. The cache lives until `destroy`.
   [[nodiscard]] Result<ObjectCache*> create(unsigned cpu, const CacheConfig& config);
   // kBusy while objects live, which the log then names; the cache is as before. Nobody uses the cache meanwhile.
   [[nodiscard]] Result<> destroy(unsigned cpu, ObjectCache& cache);
@@ -290,7 +290,8 @@ class SlabAllocator final : private SlabPages, public SlabAllocatorBase {
   explicit constexpr SlabAllocator(PageAllocator<M>& pages)
       : SlabAllocatorBase(static_cast<SlabPages&>(*this)), page_allocator_(pages) {}
 
-  // Once, after the page allocator has its pages. `seed` is what an attacker does not know; `flags` are the kmalloc caches'.
+  // Once, after the page allocator has its pages. `seed` is what an attacker does not know; `flags` are the
+  // kmalloc caches'.
   [[nodiscard]] Result<> init(std::uintptr_t seed, Log* log = nullptr, SlabFlags flags = kDefaultSlabFlags) {
     return init_caches(cpu(), seed, log, flags);
   }
@@ -303,8 +304,8 @@ class SlabAllocator final : private SlabPages, public SlabAllocatorBase {
   std::uint32_t shrink(ObjectCache& cache) { return shrink(cpu(), cache); }
   std::uint32_t shrink_all() { return SlabAllocatorBase::shrink_all(cpu()); }
 
-  // An object that is the caller's until `free`; kNoMemory when there is no page for another slab. Contents undefined, but
-  // for kZero, and for caches with a constructor.
+  // An object that is the caller's until `free`; kNoMemory when there is no page for another slab. Contents
+  // undefined, but for kZero, and for caches with a constructor.
   [[nodiscard, gnu::always_inline]] Result<void*> alloc(ObjectCache& cache, AllocFlags flags = {}) {
     void* object = cache.alloc_fast(cpu());
     if (object == nullptr) [[unlikely]]

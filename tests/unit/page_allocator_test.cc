@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tests/model/buddy_model.hh"
+#include "tests/unit/fake_guest.hh"
 #include "tests/unit/page_fixture.hh"
 #include "tests/unit/test.hh"
 
@@ -345,93 +346,21 @@ TEST_CASE("reports: zones, buddyinfo and pagetypeinfo are tables of what there i
 
 // ---- Exact ranges ----
 
-// A guest's side: which of its pages is where.
-class FakeGuest final : public Migrator {
- public:
-  FakeGuest(PageFixture& f, OwnerId id) : f_(f), ownership_(f.pages.frames()), id_(id) {}
-
-  bool grow(unsigned order, AllocFlags flags = kHighmem | kMovable) {
-    const auto block = f_.pages.alloc(order, flags | kNoWarn);
-    if (!block) return false;
-    const Gfn gfn(static_cast<std::uint32_t>(pages_.size()));
-    REQUIRE(ownership_.give(*block, id_, gfn));
-    for (std::uint32_t i = 0; i < 1U << order; ++i) {
-      pages_.push_back(*block + i);
-      std::memcpy(f_.machine.bytes_at(address_of(*block + i)), &pages_.back(), sizeof(Pfn));
-      contents_.push_back(pages_.back());
-    }
-    return true;
-  }
-  void shrink() {
-    for (std::size_t i = 0; i < pages_.size();) {
-      const unsigned order = frame(pages_[i]).order();
-      f_.pages.free(pages_[i], order);
-      i += std::size_t{1} << order;
-    }
-    pages_.clear();
-    contents_.clear();
-  }
-  // Every page still holds what was written to it, wherever it is now, and its frame knows which page of the guest it is.
-  void check() {
-    for (std::size_t i = 0; i < pages_.size(); ++i) {
-      REQUIRE_EQ(std::memcmp(f_.machine.bytes_at(address_of(pages_[i])), &contents_[i], sizeof(Pfn)), 0);
-      const FrameIndex index = f_.pages.frames().index_of(pages_[i]);
-      const FrameIndex head = f_.pages.frames().head_of(index);
-      REQUIRE_EQ(f_.pages.frames()[head].owner(), id_);
-      REQUIRE_EQ(f_.pages.frames()[head].value() + (index - head), i);
-    }
-  }
-  Pfn lowest() const { return *std::ranges::min_element(pages_); }
-  bool uses(Pfn first, Pfn past) const {
-    return std::ranges::any_of(pages_, [&](Pfn page) { return page >= first && page < past; });
-  }
-
-  Result<> migrate(Pfn from, Pfn to, unsigned order) override {
-    ++migrations;
-    if (refuse) return std::unexpected(Error::kBusy);
-    const Frame& block = frame(from);
-    REQUIRE_EQ(block.order(), order);
-    for (std::uint32_t i = 0; i < 1U << order; ++i) {
-      REQUIRE_EQ(pages_[block.value() + i], from + i);
-      pages_[block.value() + i] = to + i;
-    }
-    std::memcpy(f_.machine.bytes_at(address_of(to)), f_.machine.bytes_at(address_of(from)), kPageSize << order);
-    return {};
-  }
-  Result<> split(Pfn block) override {
-    ++splits;
-    return ownership_.split(block, 0);
-  }
-
-  bool refuse = false;
-  int migrations = 0;
-  int splits = 0;
-
- private:
-  Frame& frame(Pfn pfn) { return f_.pages.frames()[f_.pages.frames().index_of(pfn)]; }
-
-  PageFixture& f_;
-  Ownership ownership_;
-  OwnerId id_;
-  std::vector<Pfn> pages_;
-  std::vector<Pfn> contents_;
-};
-
 TEST_CASE("contiguous ranges: free memory of any length and place, and back") {
   PageFixture f(64 * kMiB);
   const FrameCounts before = f.counts();
   const Pfn base = frame_of(PhysAddr(kGiB));
   for (const std::uint32_t length : {1U, 7U, 512U, 1500U, 4000U}) {
     const Pfn first = base + 300;
-    REQUIRE(f.pages.alloc_contig_range(first, first + length, FrameState::kHyp, nullptr));
+    REQUIRE(f.pages.alloc_contig_range(first, first + length, FrameState::kHyp));
     CHECK_EQ(f.counts().hyp, length);
-    CHECK_EQ(f.pages.alloc_contig_range(first + length - 1, first + length + 1, FrameState::kHyp, nullptr).error(),
+    CHECK_EQ(f.pages.alloc_contig_range(first + length - 1, first + length + 1, FrameState::kHyp).error(),
              Error::kBusy);
     REQUIRE(f.pages.free_contig_range(first, first + length));
     CHECK_EQ(f.counts().free, before.free);
   }
-  CHECK_EQ(f.pages.alloc_contig_range(base, base, FrameState::kHyp, nullptr).error(), Error::kInvalid);
-  CHECK_EQ(f.pages.alloc_contig_range(base - 1, base + 1, FrameState::kHyp, nullptr).error(), Error::kInvalid);
+  CHECK_EQ(f.pages.alloc_contig_range(base, base, FrameState::kHyp).error(), Error::kInvalid);
+  CHECK_EQ(f.pages.alloc_contig_range(base - 1, base + 1, FrameState::kHyp).error(), Error::kInvalid);
 }
 
 TEST_CASE("contiguous ranges: guests' pages move out of the way with all they hold") {
@@ -442,7 +371,7 @@ TEST_CASE("contiguous ranges: guests' pages move out of the way with all they ho
   const Pfn first = guest.lowest() + 100;
   const Pfn past = first + 1000;
   REQUIRE(guest.uses(first, past));
-  REQUIRE(f.pages.alloc_contig_range(first, past, FrameState::kDmaPinned, &guest));
+  REQUIRE(f.pages.alloc_contig_range(first, past, FrameState::kDmaPinned));
   CHECK_GT(guest.migrations, 0);
   CHECK_FALSE(guest.uses(first, past));
   guest.check();
@@ -463,7 +392,7 @@ TEST_CASE("contiguous ranges: a block with no place as large to go is split and 
   // Only small pieces are free elsewhere.
   const Pfn first = frame_of(PhysAddr(kGiB + 4 * kMiB));
   REQUIRE(guest.uses(first, first + 8));
-  const auto taken = f.pages.alloc_contig_range(first, first + 8, FrameState::kHyp, &guest);
+  const auto taken = f.pages.alloc_contig_range(first, first + 8, FrameState::kHyp);
   CHECK_EQ(guest.splits, 1);
   guest.check();
   f.check_audit();
@@ -479,7 +408,7 @@ TEST_CASE("contiguous ranges: what does not move is busy, and nothing else chang
   const Pfn hyp = *f.pages.alloc(0);
   const FrameCounts before = f.counts();
   const auto busy = [&](Pfn first, Pfn past) {
-    CHECK_EQ(f.pages.alloc_contig_range(first, past, FrameState::kHyp, &guest).error(), Error::kBusy);
+    CHECK_EQ(f.pages.alloc_contig_range(first, past, FrameState::kHyp).error(), Error::kBusy);
     CHECK_EQ(f.counts().free, before.free);
     CHECK_EQ(f.counts().guest, before.guest);
     guest.check();
@@ -498,9 +427,9 @@ TEST_CASE("contiguous ranges: a page on another CPU's list is in the way until t
   const Pfn page = *f.pages.alloc(0);
   f.pages.free(page, 0);
   FakeMachine::current_cpu = 0;
-  CHECK_EQ(f.pages.alloc_contig_range(page, page + 1, FrameState::kHyp, nullptr).error(), Error::kBusy);
+  CHECK_EQ(f.pages.alloc_contig_range(page, page + 1, FrameState::kHyp).error(), Error::kBusy);
   f.pages.set_drain_others([](void* pages) { static_cast<PageAllocatorBase*>(pages)->drain(1); }, &f.pages);
-  REQUIRE(f.pages.alloc_contig_range(page, page + 1, FrameState::kHyp, nullptr));
+  REQUIRE(f.pages.alloc_contig_range(page, page + 1, FrameState::kHyp));
   f.check_audit();
 }
 

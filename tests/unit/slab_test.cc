@@ -334,7 +334,7 @@ TEST_CASE("slab: objects of a type are constructed and destroyed") {
 
 TEST_CASE("slab: slabinfo is a table of the caches") {
   SlabFixture f;
-  ObjectCache& cache = f.make(100);
+  ObjectCache& cache = f.make(104);
   void* object = *f.slabs.alloc(cache);
   f.slabs.print_slabinfo(0, f.log);
   CHECK_EQ(f.log.lines.size(), 1 + 1 + 13 + 1);
