@@ -21,8 +21,10 @@ type_line() { printf '%s\r' "$1" >&"$keyboard"; }
 # wait_for TEXT: until it is on the screen, after what was waited for before.
 seen=0
 wait_for() {
-  local deadline=$((SECONDS + 120)) rest
-  while ((SECONDS < deadline)) && kill -0 "$child" 2>/dev/null; do
+  local deadline=$((SECONDS + 120)) rest running=yes
+  while ((SECONDS < deadline)) && [[ $running ]]; do
+    # What it said last counts too: is it over, before the screen is looked at?
+    kill -0 "$child" 2>/dev/null || running=
     rest=$(tail -c +$((seen + 1)) "$screen" | tr -d '\0')
     if [[ $rest == *"$1"* ]]; then
       rest=${rest%%"$1"*}$1
