@@ -167,7 +167,7 @@ class Machine {
   // ---- The table's environment, for one guest
 
   [[nodiscard]] PhysAddr root(unsigned guest) const { return kTables + guest * 2 * kPageSize; }
-  Entry* table_at(PhysAddr table) { return memory_[(table - kTables) / kPageSize].entries; }
+  Entry* table_at(PhysAddr table) { return memory_[static_cast<std::size_t>((table - kTables) / kPageSize)].entries; }
 
   Result<PhysAddr> allocate_table(unsigned guest) {
     if (tables_left_ == 0) return std::unexpected(Error::kNoMemory);
@@ -182,7 +182,7 @@ class Machine {
   }
   // Tables are freed by destructors too, so what is wrong with it is told at the end of the operation.
   void free_table(PhysAddr table) {
-    const std::uint64_t index = (table - kTables) / kPageSize;
+    const auto index = static_cast<std::size_t>((table - kTables) / kPageSize);
     if (index >= kTablePages || tables_[index].state == TableState::kFree) {
       wrong_free_ = "a table was freed that is none";
       return;
@@ -315,7 +315,7 @@ class Machine {
     }
     if (usable.empty()) live(guest, ipa, usable);
     if (usable.empty()) return;
-    const auto [entry, level] = usable[decide_(usable.size())];
+    const auto [entry, level] = usable[static_cast<std::size_t>(decide_(usable.size()))];
     use(guest, granule, entry, level);
   }
 
@@ -455,7 +455,7 @@ class Machine {
     const std::uint64_t from = std::max(stale.base, base) - base;
     const std::uint64_t to = std::min(stale.base + level_size(stale.level) - base, kWindow * granularity_.size());
     for (std::uint64_t at = from; at < to; at += granularity_.size()) {
-      stale_count_[stale.guest][at / granularity_.size()] += by;
+      stale_count_[stale.guest][static_cast<std::size_t>(at / granularity_.size())] += by;
     }
   }
   [[nodiscard]] bool has_stale(unsigned guest, std::uint64_t base, unsigned level) const {

@@ -50,7 +50,8 @@ class Oracle {
                                             Operation::kRights, Operation::kType,   Operation::kSplit,
                                             Operation::kMerge,  Operation::kReplace};
     auto operation = static_cast<Operation>(decide_(kOperations));
-    if (granularity_.small_level != kLastLevel) operation = kCoarse[decide_(std::size(kCoarse))];
+    if (granularity_.small_level != kLastLevel)
+      operation = kCoarse[static_cast<std::size_t>(decide_(std::size(kCoarse)))];
     const auto guest = static_cast<unsigned>(decide_(Machine::kGuests));
     run(operation, guest);
   }
@@ -290,7 +291,7 @@ class Oracle {
   void change_type() {
     static constexpr Stage2Memory kTypes[] = {Stage2Memory::kNormal, Stage2Memory::kDevice,
                                               Stage2Memory::kNonCacheable};
-    const Entry memory = static_cast<Entry>(kTypes[decide_(3)]) << 2;
+    const Entry memory = static_cast<Entry>(kTypes[static_cast<std::size_t>(decide_(3))]) << 2;
     change([=](Stage2Attributes a) { return Stage2Attributes::from_bits((a.bits() & ~(Entry{0xf} << 2)) | memory); });
   }
   template <class F>
@@ -398,7 +399,7 @@ class Oracle {
     const auto per_word =
         static_cast<unsigned>(DirtyLog::kGranulesPerWord * level_size(log.level()) / granularity_.size());
     const auto first = static_cast<std::size_t>(decide_(log.words()));
-    std::vector<std::uint32_t> out(1 + decide_(log.words()));
+    std::vector<std::uint32_t> out(static_cast<std::size_t>(1 + decide_(log.words())));
     const std::size_t count = guest_->stage2.fetch_log(first, out);
     for (std::size_t word = 0; word < count; ++word) {
       for (unsigned bit = 0; bit < 32; ++bit) {

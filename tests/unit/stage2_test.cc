@@ -69,9 +69,7 @@ struct Fixture {
     REQUIRE(answer);
     return *answer;
   }
-  auto at(std::uint64_t offset) {
-    return stage2.table().query(kRam + offset).value_or(Stage2<GuestFrames>::Mapping{});
-  }
+  auto at(std::uint64_t offset) { return stage2.table().query(kRam + offset).value_or(Stage2<GuestFrames>::Mapping{}); }
 };
 
 TEST_CASE("a fault on a fresh page maps one zeroed frame of the zone, and no TLB is touched") {
@@ -153,8 +151,7 @@ TEST_CASE("teardown hands over every frame once, in bounded steps, and frees all
     f.environment.largest_ = i % 50 == 0 ? 2 : 3;
     f.fault(i * 97 * kPageSize, Access::kWrite);
   }
-  REQUIRE(
-      f.stage2.table().map(IpaAddr(0x800'0000), PhysAddr(0x800'0000), 0x2000, Stage2Attributes::device()));
+  REQUIRE(f.stage2.table().map(IpaAddr(0x800'0000), PhysAddr(0x800'0000), 0x2000, Stage2Attributes::device()));
   std::uint64_t from = 0;
   unsigned devices = 0;
   unsigned steps = 0;
@@ -180,12 +177,10 @@ TEST_CASE("teardown hands over every frame once, in bounded steps, and frees all
 TEST_CASE("a guest may not write what is read-only, nor execute what is execute-never") {
   Fixture f;
   f.fault(0, Access::kRead);
-  REQUIRE(f.stage2.table().protect(kRam, kPageSize,
-                                   [](const auto& m) { return m.attributes.with_write(false); }));
+  REQUIRE(f.stage2.table().protect(kRam, kPageSize, [](const auto& m) { return m.attributes.with_write(false); }));
   CHECK(f.fault(0, Access::kWrite) == FaultAnswer::kDenied);
   CHECK(f.fault(0, Access::kExecute) == FaultAnswer::kRetry);
-  REQUIRE(f.stage2.table().protect(kRam, kPageSize,
-                                   [](const auto& m) { return m.attributes.with_execute(false); }));
+  REQUIRE(f.stage2.table().protect(kRam, kPageSize, [](const auto& m) { return m.attributes.with_execute(false); }));
   CHECK(f.fault(0, Access::kExecute) == FaultAnswer::kDenied);
   CHECK(f.fault(0, Access::kRead) == FaultAnswer::kRetry);
 }
@@ -257,7 +252,7 @@ TEST_CASE("the dirty log says which pages were written since it was last asked, 
     for (std::uint64_t done = 0; done < size;) done = f.stage2.protect_log_some(done, 100);
     const std::uint64_t granule = level_size(granularity);
     for (unsigned round = 0; round < 8; ++round) {
-      std::vector<bool> expected(size / granule);
+      std::vector<bool> expected(static_cast<std::size_t>(size / granule));
       for (unsigned i = 0; i < 200; ++i) {
         const std::uint64_t offset = random() % f.ram.size & ~7ULL;
         const bool write = random() % 2 == 0;
@@ -267,13 +262,13 @@ TEST_CASE("the dirty log says which pages were written since it was last asked, 
           CHECK(f.fault(offset, write ? Access::kWrite : Access::kRead) == FaultAnswer::kRetry);
         }
         if (write) CHECK(f.at(offset).attributes.writable());
-        if (write && offset < size) expected[offset / granule] = true;
+        if (write && offset < size) expected[static_cast<std::size_t>(offset / granule)] = true;
       }
       const unsigned flushes = f.environment.invalidations();
       std::size_t copied = 0;
       while (copied < out.size()) {
-        const std::size_t step = f.stage2.fetch_log(
-            copied, std::span(out).subspan(copied, std::min<std::size_t>(100, out.size() - copied)));
+        const std::size_t step =
+            f.stage2.fetch_log(copied, std::span(out).subspan(copied, std::min<std::size_t>(100, out.size() - copied)));
         REQUIRE(step > 0);
         copied += step;
       }

@@ -47,7 +47,7 @@ class LoggingTables {
     free_.push_back(table);
     --allocated_;
   }
-  Entry* table_at(PhysAddr table) { return memory_[(table - kRoot) / kPageSize].entries; }
+  Entry* table_at(PhysAddr table) { return memory_[static_cast<std::size_t>((table - kRoot) / kPageSize)].entries; }
   Entry load(const Entry* entry) { return *entry; }
   void store(Entry* entry, Entry value) {
     log({Call::kStore, entry, value, {}});
