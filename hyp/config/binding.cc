@@ -4,6 +4,8 @@
 #include <array>
 #include <memory>
 
+#include "hyp/config/xen_binding.hh"
+
 namespace cadastre {
 namespace {
 
@@ -172,6 +174,7 @@ bool read_configuration(const DeviceTree& tree, Configuration& configuration, Re
   configuration.guests.clear();
   const auto hypervisor = tree.root().child("hypervisor");
   if (hypervisor) read_own_binding(*hypervisor, configuration, refusals);
+  if (const auto chosen = tree.root().child("chosen")) read_xen_binding(*chosen, configuration, refusals);
   if (configuration.guests.empty() && refusals.empty()) {
     refusals.add("/hypervisor: no guest: describe one (dts/README.md), compatible = \"{}\"", kGuest);
   }

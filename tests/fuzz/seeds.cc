@@ -95,7 +95,18 @@ Blob guests(unsigned count, std::uint32_t kernel_size, bool has_initrd) {
   }});
 }
 
+Blob xen_guest() {
+  return virt_dtb({.more_chosen = [](DtbBuilder& b) {
+    b.begin("domU1").text("compatible", "xen,domain").cells("#address-cells", {2}).cells("#size-cells", {2});
+    b.cells("memory", {0, 0x2'0000}).cells("cpus", {1}).flag("vpl011");
+    b.begin("module@50000000").texts("compatible", {"multiboot,kernel", "multiboot,module"});
+    b.reg(0x5000'0000, 0x100).text("bootargs", "console=ttyAMA0").end();
+    b.begin("module@52000000").text("compatible", "multiboot,ramdisk").reg(0x5200'0000, 0x2000).end().end();
+  }});
+}
+
 void add_configurations(const Corpus& corpus) {
+  corpus.add("xen", xen_guest(), zimage());
   corpus.add("zimage", guests(1, 0x100, true), zimage());
   corpus.add("elf", guests(1, 0x80, true), elf());
   corpus.add("raw", guests(2, 0x100, false), std::string(0x100, '\1'));
