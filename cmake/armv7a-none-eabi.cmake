@@ -25,8 +25,8 @@ set(CMAKE_C_FLAGS_INIT "${machine} ${c_includes}")
 set(CMAKE_ASM_FLAGS_INIT "${machine}")
 set(CMAKE_CXX_FLAGS_INIT
   "${machine} ${includes} ${c_includes} -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-use-cxa-atexit")
-set(CMAKE_C_FLAGS_RELEASE "-O2 -g" CACHE STRING "")
-set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g" CACHE STRING "")
+set(CMAKE_C_FLAGS_RELEASE "-O2 -g -DNDEBUG" CACHE STRING "")
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g -DNDEBUG" CACHE STRING "")
 
 set(CADASTRE_LIBFDT ${sysroot}/usr/lib/arm-linux-gnueabihf/libfdt.a)
 set(CADASTRE_TARGET_LIBRARIES

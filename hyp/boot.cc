@@ -11,17 +11,20 @@
 #include "arch/armv7/machine.hh"
 #include "arch/armv7/psr.hh"
 #include "hyp/address_space.hh"
+#include "hyp/cma_areas.hh"
 #include "hyp/config/command_line.hh"
 #include "hyp/config/plan.hh"
 #include "hyp/config/plan_check.hh"
 #include "hyp/console.hh"
 #include "hyp/cpus.hh"
+#include "hyp/cross_call.hh"
 #include "hyp/guests.hh"
 #include "hyp/interrupts.hh"
 #include "hyp/loader.hh"
 #include "hyp/memory.hh"
 #include "hyp/power.hh"
 #include "hyp/scheduler.hh"
+#include "hyp/selftest.hh"
 #include "hyp/vcpu.hh"
 #include "hyp/vm.hh"
 #include "hyp/world_switch.hh"
@@ -160,6 +163,15 @@ void check_configuration() {
   if (!check_plan(configuration, resources, reader, refusals)) refuse_and_power_off();
 }
 
+// What the command line asks for, before there is any guest. A machine whose memory manager is not sound runs none.
+void run_selftests(const CommandLine& words, unsigned cpus) {
+  const auto which = words.value("selftest");
+  if (!which) return;
+  if (*which != "mm") refuse_to_boot("selftest={}: there is no such test: mm is one", *which);
+  const auto seed = static_cast<unsigned>(words.size("seed").value_or(arch::CNTPCT::read()));
+  if (!selftest_memory(cpus, seed)) power_off();
+}
+
 // Instructions since entry.S, where the CPU counts them: QEMU does with -icount, and elsewhere the counter stays at 0
 // [ARMv7 C12.8.2].
 void report_boot_cost() {
@@ -170,16 +182,17 @@ void report_boot_cost() {
 }
 
 [[noreturn]] void boot_on_own_stack() {
-  if (const Result<> done = init_memory(host); !done) {
+  if (const Result<> done = init_memory(host).and_then(init_cma_areas); !done) {
     refuse_to_boot("/memory: the page allocator: {}; give the machine more RAM", to_string(done.error()));
   }
   report_memory();
   init_devices();
   init_world_switch();
   check_configuration();
-  const CommandLine words(host.hypervisor_bootargs.view());
   const unsigned cpus = start_secondary_cpus(host, image.base);
   console.print("cpus: {} up", cpus);
+  const CommandLine words(host.hypervisor_bootargs.view());
+  run_selftests(words, cpus);
   start_guests(configuration, host, cpus,
                {.lines = words.has("batch"),
                 .reset_limit = static_cast<unsigned>(words.size("reset-limit").value_or(kNoResetLimit))});
@@ -205,6 +218,8 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t dtb_address, std::uint32_t 
   image = {.base = PhysAddr(load_address), .size = static_cast<std::uint64_t>(__image_end - __image_start)};
   dtb = {.base = PhysAddr(dtb_address), .size = tree.size()};
   fill_memblock();
+  place_cma_areas(host, CommandLine(host.hypervisor_bootargs.view()), memory.memblock, refusals);
+  if (!refusals.empty()) refuse_and_power_off();
   enter_final_address_space();
   const auto stack = memory.memblock.alloc(HypAddressSpace::kStackBytes, kPageSize).and_then([](PhysAddr frames) {
     return hyp_space.map_stack(arch::this_cpu().index, frames);

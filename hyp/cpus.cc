@@ -12,6 +12,7 @@
 #include "arch/armv7/image.hh"
 #include "hyp/address_space.hh"
 #include "hyp/console.hh"
+#include "hyp/cross_call.hh"
 #include "hyp/interrupts.hh"
 #include "hyp/memory.hh"
 #include "hyp/power.hh"
@@ -100,6 +101,7 @@ extern "C" [[noreturn]] void secondary_main(unsigned cpu) {
   hyp_space.activate();
   init_world_switch();
   init_cpu_interrupts();
+  join_cross_calls();
   online[cpu].store(true, std::memory_order_release);
   run_vcpus();
 }

@@ -8,6 +8,7 @@
 #include "arch/armv7/barrier.hh"
 #include "arch/armv7/cp15.hh"
 #include "arch/armv7/cpu.hh"
+#include "hyp/cross_call.hh"
 #include "hyp/guests.hh"
 #include "hyp/inject.hh"
 #include "hyp/interrupts.hh"
@@ -176,6 +177,7 @@ void RunQueue::run_loaded(Vcpu& vcpu) {
 void RunQueue::run() {
   for (;;) {
     reschedule_ = false;  // before looking: what comes later is looked at again
+    run_cross_calls();
     while (Vcpu* vcpu = stopping_vcpu()) stop(*vcpu);
     Vcpu* next = pick();
     if (next == nullptr) {

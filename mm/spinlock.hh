@@ -1,9 +1,10 @@
-// A ticket lock: first come, first served. HYP runs with interrupts masked, so holding one needs nothing
-// more. The lock order is written once, in ARCHITECTURE.md.
+// A test-and-set lock. HYP runs with interrupts masked, so holding one needs nothing more. Not first come, first served: on
+// an emulated machine whose CPUs are threads of a busy host, a lock that goes to whoever came first goes to a thread that
+// is not running, and all others wait for it (measured: a run of the memory self-test on four CPUs did not end).
+// The lock order is written once, in ARCHITECTURE.md.
 #pragma once
 
 #include <atomic>
-#include <cstdint>
 
 #if __STDC_HOSTED__
 #include <sched.h>
@@ -27,14 +28,16 @@ class CAPABILITY("spinlock") Spinlock {
   Spinlock& operator=(const Spinlock&) = delete;
 
   void lock() ACQUIRE() {
-    const std::uint32_t ticket = next_.fetch_add(1, std::memory_order_relaxed);
-    while (serving_.load(std::memory_order_acquire) != ticket) spin_wait();
+    while (locked_.exchange(true, std::memory_order_acquire)) {
+      // Look without writing, so that the line stays shared until it is worth trying.
+      while (locked_.load(std::memory_order_relaxed)) {
+      }
+    }
   }
-  void unlock() RELEASE() { serving_.store(serving_.load(std::memory_order_relaxed) + 1, std::memory_order_release); }
+  void unlock() RELEASE() { locked_.store(false, std::memory_order_release); }
 
  private:
-  std::atomic<std::uint32_t> next_ = 0;
-  std::atomic<std::uint32_t> serving_ = 0;
+  std::atomic<bool> locked_ = false;
 };
 
 class SCOPED_CAPABILITY SpinlockGuard {
