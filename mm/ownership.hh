@@ -80,18 +80,33 @@ inline constexpr auto kTransitions = transitions();
   return (ownership_detail::kTransitions[static_cast<std::size_t>(from)] & ownership_detail::bit(to)) != 0;
 }
 
+// A set of states, which a block's is in or not.
+class FrameStates {
+ public:
+  template <class... States>
+  explicit constexpr FrameStates(States... states) : bits_(ownership_detail::set_of(states...)) {}
+  [[nodiscard]] constexpr bool has(FrameState state) const { return (bits_ >> static_cast<unsigned>(state) & 1U) != 0; }
+
+ private:
+  unsigned bits_;
+};
+
 [[nodiscard]] constexpr bool is_free(FrameState state) {
   using enum FrameState;
-  return state == kFree || state == kCached || state == kCmaIdle;
+  return FrameStates(kFree, kCached, kCmaIdle).has(state);
 }
 // Contents that only its owner may see: scrubbed before the frame is anyone else's.
 [[nodiscard]] constexpr bool is_guest(FrameState state) {
   using enum FrameState;
-  return state == kGuest || state == kGuestShared || state == kCmaLent;
+  return FrameStates(kGuest, kGuestShared, kCmaLent).has(state);
 }
 [[nodiscard]] constexpr bool is_allocated(FrameState state) {
   using enum FrameState;
-  return state == kHyp || state == kSlab || state == kDmaPinned || is_guest(state);
+  return FrameStates(kHyp, kSlab, kDmaPinned, kGuest, kGuestShared, kCmaLent).has(state);
+}
+// What its owner may just give back: a device does not know that it should let go first.
+[[nodiscard]] constexpr bool may_free(FrameState state) {
+  return is_allocated(state) && state != FrameState::kDmaPinned;
 }
 
 [[nodiscard]] constexpr std::string_view to_string(FrameState state) {

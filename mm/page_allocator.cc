@@ -132,7 +132,7 @@ void PageAllocatorBase::set_cpu_node(unsigned cpu, NodeId nid) {
 
 // A few thousandths of the zone, at most 64 pages at once: enough to pay for the lock, too little to miss.
 void PageAllocatorBase::set_list_sizes() {
-  const bool off = poison_ || !history_.empty() || fault_ != nullptr;
+  const bool off = debugging() || fault_ != nullptr;
   for (unsigned id = 0; id < kMaxZones; ++id) {
     const std::uint32_t pages = std::clamp<std::uint32_t>(zones_[id].managed() / 1024, 1, 64);
     const std::uint32_t old = std::exchange(batches_[id], static_cast<std::uint8_t>(off ? 0 : pages));
@@ -149,32 +149,24 @@ void PageAllocatorBase::set_list_sizes() {
 // ---- Alloc ----
 
 Result<Pfn> PageAllocatorBase::alloc_slow(unsigned cpu, unsigned order, AllocFlags flags, const void* caller) {
-  if (order > kMaxOrder) return std::unexpected(Error::kInvalid);
-  if (fault_ != nullptr && fault_->should_fail()) return std::unexpected(Error::kNoMemory);
+  if (order > kMaxOrder) [[unlikely]]
+    return std::unexpected(Error::kInvalid);
+  if (fault_ != nullptr && fault_->should_fail()) [[unlikely]]
+    return std::unexpected(Error::kNoMemory);
   FrameIndex block = alloc_from_zones(cpu, order, flags, Mark::kLow);
   if (block == kNoFrame) [[unlikely]]
     block = reclaim_and_alloc(cpu, order, flags);
-  if (block == kNoFrame) [[unlikely]] {
-    if (log_ != nullptr && !flags.has(kNoWarn)) {
-      log_->print("pages: no block of order {} for {} on cpu {}", order, to_string(migrate_type(flags)), cpu);
-    }
+  if (block == kNoFrame) [[unlikely]]
     return std::unexpected(Error::kNoMemory);
-  }
-  hand_out(block, order, caller);
-  const Pfn pfn = frames_.pfn_of(block);
-  if (flags.has(kZero)) fill(pfn, 1U << order, std::byte{0});
-  return pfn;
-}
-
-void PageAllocatorBase::hand_out(FrameIndex block, unsigned order, const void* caller) {
-  const bool lent = frames_.pageblock_type(block) == MigrateType::kCma;
+  const bool lent = flags.has(kMovable) && frames_.pageblock_type(block) == MigrateType::kCma;
   Frame& frame = frames_[block];
   frame.set_value(0);
   frame.set_word({.state = lent ? FrameState::kCmaLent : FrameState::kHyp, .order = order, .references = 1});
-  if (poison_ && !is_filled(frames_.pfn_of(block), 1U << order, kPoison)) {
-    report("written to while it was free", frames_.pfn_of(block));
-  }
-  if (!history_.empty()) history_[block].allocated_by = caller;
+  const Pfn pfn = frames_.pfn_of(block);
+  if (debugging()) [[unlikely]]
+    inspect_alloc(block, order, caller);
+  if (flags.has(kZero)) fill(pfn, 1U << order, std::byte{0});
+  return pfn;
 }
 
 FrameIndex PageAllocatorBase::alloc_from_zones(unsigned cpu, unsigned order, AllocFlags flags, Mark mark) {
@@ -258,11 +250,14 @@ FrameIndex PageAllocatorBase::reclaim_and_alloc(unsigned cpu, unsigned order, Al
   drain(cpu);
   if (!flags.has(kAtomic)) shrinkers_.shrink(deficit(cpu, flags));
   FrameIndex block = alloc_from_zones(cpu, order, flags, Mark::kMin);
-  if (flags.has(kAtomic | kNoRetry)) return block;
-  for (unsigned round = 0; block == kNoFrame && round < kReclaimRounds; ++round) {
+  const unsigned rounds = flags.has(kAtomic | kNoRetry) ? 0 : kReclaimRounds;
+  for (unsigned round = 0; block == kNoFrame && round < rounds; ++round) {
     if (shrinkers_.shrink(std::max(deficit(cpu, flags), 1U << order)) == 0) break;
     drain(cpu);
     block = alloc_from_zones(cpu, order, flags, Mark::kMin);
+  }
+  if (block == kNoFrame && log_ != nullptr && !flags.has(kNoWarn)) {
+    log_->print("pages: no block of order {} for {} on cpu {}", order, to_string(migrate_type(flags)), cpu);
   }
   return block;
 }
@@ -279,30 +274,50 @@ void PageAllocatorBase::balance(unsigned cpu) {
 
 Result<> PageAllocatorBase::free_slow(unsigned cpu, Pfn block, unsigned order, AllocFlags hint, const void* caller) {
   const FrameIndex index = frames_.index_of(block);
-  const auto refuse = [&](std::string_view what) -> Result<> {
-    report(what, block);
-    return std::unexpected(Error::kCorrupt);
-  };
-  if (index == kNoFrame) return refuse("free of what is no RAM");
+  if (index == kNoFrame) [[unlikely]]
+    return refuse_free(block, order);
   const FrameWord word = frames_[index].word();
-  if (is_free(word.state)) return refuse("free of a free block");
-  if (!is_allocated(word.state)) return refuse("free of what was never allocated");
-  if (word.order != order) return refuse("free with the wrong order");
-  if (word.references > 1) return refuse("free of a shared block");
-  if (word.state == FrameState::kDmaPinned) return refuse("free of a pinned block");
-  if (is_guest(word.state)) fill(block, 1U << order, std::byte{0});  // nobody else sees what a guest wrote
-  if (poison_) fill(block, 1U << order, kPoison);
-  if (!history_.empty()) history_[index].freed_by = caller;
-  give_back(cpu, index, order, hint);
+  if (!may_free(word.state) || word.order != order || word.references != 1) [[unlikely]] {
+    return refuse_free(block, order);
+  }
+  // Nobody else sees what a guest wrote.
+  if (is_guest(word.state)) fill(block, 1U << order, std::byte{0});
+  if (debugging()) [[unlikely]]
+    inspect_free(index, order, caller);
+  if (order == 0) {
+    give_back(cpu, index, hint);
+  } else {
+    Zone& zone = zone_of(index);
+    const SpinlockGuard guard(zone.lock);
+    zone.buddy.free(index, order);
+  }
   return {};
 }
 
-void PageAllocatorBase::give_back(unsigned cpu, FrameIndex block, unsigned order, AllocFlags hint) {
-  const unsigned list = frames_.page_list(block);
-  if (order != 0 || list == FrameTable::kNoPageList || batch(list) == 0) {
-    Zone& zone = zone_of(block);
+Result<> PageAllocatorBase::refuse_free(Pfn block, unsigned order) {
+  const Frame* frame = frames_.find(block);
+  const FrameWord word = frame == nullptr ? FrameWord{} : frame->word();
+  if (frame == nullptr) {
+    report("free of what is no RAM", block);
+  } else if (is_free(word.state)) {
+    report("free of a free block", block);
+  } else if (!is_allocated(word.state)) {
+    report("free of what was never allocated", block);
+  } else if (word.order != order) {
+    report("free with the wrong order", block);
+  } else {
+    report(word.state == FrameState::kDmaPinned ? "free of a pinned block" : "free of a shared block", block);
+  }
+  return std::unexpected(Error::kCorrupt);
+}
+
+// A single page: to the CPU's list, if its pageblock has one.
+void PageAllocatorBase::give_back(unsigned cpu, FrameIndex page, AllocFlags hint) {
+  const unsigned list = frames_.page_list(page);
+  if (list == FrameTable::kNoPageList || batch(list) == 0) {
+    Zone& zone = zone_of(page);
     const SpinlockGuard guard(zone.lock);
-    zone.buddy.free(block, order);
+    zone.buddy.free(page, 0);
     return;
   }
   PageList& hot = per_cpu_[cpu].hot[list];
@@ -313,9 +328,9 @@ void PageAllocatorBase::give_back(unsigned cpu, FrameIndex block, unsigned order
                 std::exchange(older, cold ? OlderPages{} : OlderPages{.head = hot.head, .count = batch(list)}).head);
     if (!cold) hot = {.head = kNoFrame, .room = batch(list)};
   }
-  Frame& frame = frames_[block];
+  Frame& frame = frames_[page];
   frame.set_packed(kCachedPage);
-  frame.next = std::exchange(cold ? older.head : hot.head, block);
+  frame.next = std::exchange(cold ? older.head : hot.head, page);
   if (cold) {
     ++older.count;
   } else {
@@ -339,6 +354,18 @@ void PageAllocatorBase::drain(unsigned cpu) {
 }
 
 // ---- Debugging ----
+
+void PageAllocatorBase::inspect_alloc(FrameIndex block, unsigned order, const void* caller) {
+  if (poison_ && !is_filled(frames_.pfn_of(block), 1U << order, kPoison)) {
+    report("written to while it was free", frames_.pfn_of(block));
+  }
+  if (!history_.empty()) history_[block].allocated_by = caller;
+}
+
+void PageAllocatorBase::inspect_free(FrameIndex block, unsigned order, const void* caller) {
+  if (poison_) fill(frames_.pfn_of(block), 1U << order, kPoison);
+  if (!history_.empty()) history_[block].freed_by = caller;
+}
 
 void PageAllocatorBase::set_poison(bool poison) {
   for (unsigned cpu = 0; cpu < kMaxCpus; ++cpu) drain(cpu);

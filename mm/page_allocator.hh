@@ -244,8 +244,11 @@ class PageAllocatorBase {
   [[nodiscard]] FrameIndex refill(PageList& list, Zone& zone, MigrateType type, AllocFlags flags) REQUIRES(zone.lock);
   [[nodiscard]] FrameIndex reclaim_and_alloc(unsigned cpu, unsigned order, AllocFlags flags);
   [[nodiscard]] std::uint32_t deficit(unsigned cpu, AllocFlags flags) const;
-  void hand_out(FrameIndex block, unsigned order, const void* caller);
-  void give_back(unsigned cpu, FrameIndex block, unsigned order, AllocFlags hint);
+  [[nodiscard]] bool debugging() const { return poison_ || !history_.empty(); }
+  void inspect_alloc(FrameIndex block, unsigned order, const void* caller);
+  void inspect_free(FrameIndex block, unsigned order, const void* caller);
+  [[nodiscard]] Result<> refuse_free(Pfn block, unsigned order);
+  void give_back(unsigned cpu, FrameIndex page, AllocFlags hint);
   [[nodiscard]] std::uint32_t batch(unsigned list) const { return batches_[list / kListedTypes]; }
   [[nodiscard]] Zone& zone_of_list(unsigned list) { return zones_[list / kListedTypes]; }
   void drain_chain(unsigned list, FrameIndex head);
