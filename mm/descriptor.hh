@@ -36,6 +36,9 @@ inline constexpr Entry kEntryAddressMask = ((Entry{1} << kPhysBits) - 1) & ~Entr
 // Everything in a leaf that is not its address or type.
 inline constexpr Entry kLeafAttributesMask = ~(kEntryAddressMask | kEntryTypeMask);
 
+// Bits 58..55 of a leaf are software's: no TLB has them, and no flush is needed when they change.
+inline constexpr Entry kLeafSoftwareMask = Entry{0xf} << 55;
+
 inline constexpr unsigned kOccupancyShift = 2;
 inline constexpr Entry kOccupancyMask = Entry{0x3ff} << kOccupancyShift;
 
@@ -87,8 +90,7 @@ static_assert(kEntryAddressMask == 0xff'ffff'f000);
 static_assert(make_leaf(PhysAddr(0x8000'0000), 1, 0) == 0x8000'0001);
 static_assert(make_leaf(PhysAddr(0x8000'1000), 3, 0) == 0x8000'1003);
 static_assert(table_occupancy(make_table(PhysAddr(0xff'ffff'f000), kEntriesPerTable)) == kEntriesPerTable);
-static_assert(entry_address(make_table(PhysAddr(0xff'ffff'f000), kEntriesPerTable)).value() ==
-              0xff'ffff'f000);
+static_assert(entry_address(make_table(PhysAddr(0xff'ffff'f000), kEntriesPerTable)).value() == 0xff'ffff'f000);
 
 // Fields that both stages have at the same place.
 enum class Shareability : std::uint8_t { kNone = 0, kOuter = 2, kInner = 3 };

@@ -325,7 +325,7 @@ void PageTable<G, E>::change_entries(Entry* table, Range range, Pass& pass, Chan
       pass.broke = true;
     } else {
       write(entry, make_leaf(entry_address(value), kLevel, to.bits()));
-      pass.changed = true;
+      if (((to.bits() ^ from.bits()) & ~kLeafSoftwareMask) != 0) pass.changed = true;
     }
     return true;
   });

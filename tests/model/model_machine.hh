@@ -424,6 +424,9 @@ class Machine {
     if (!table) return;
     const unsigned page = index_of(entry_address(old));
     tables_[page].state = TableState::kRetired;
+    // An entry that was not broken goes with its table.
+    mutation_.hits -= static_cast<unsigned>(
+        std::erase_if(hidden_, [&](const auto& hidden) { return page_of(hidden.first) == page; }));
     for (unsigned i = 0; i < kEntriesPerTable; ++i) {
       const Entry below = memory_[page].entries[i];
       // Gone when the entry above it is gone.
