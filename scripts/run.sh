@@ -79,19 +79,22 @@ machine=virt,virtualization=on,gic-version=2,dtb-randomness=off
 hardware=(-cpu "$cpu" -m "$memory" -smp "$cpus" -nic none)
 dtb=$scratch/config.dtb
 make_dtb "$config" "$dtb" "${hardware[@]}"
-fdtget -l "$dtb" /hypervisor >/dev/null 2>&1 || refuse "$config: no /hypervisor node (dts/README.md says what it holds)"
-mapfile -t guest_names < <(guests "$dtb")
+mapfile -t guest_nodes < <(guests "$dtb")
 place_modules "$dtb" "$(dirname -- "$config")" "$ram_bytes"
 if [[ $batch ]]; then
   # A guest that resets for ever would keep the run from ending.
   append="${append:+$append }batch reset-limit=3"
-  for guest in "${guest_names[@]}"; do
-    if fdtget -p "$dtb" "/hypervisor/$guest/kernel" >/dev/null 2>&1; then
-      add_words "$dtb" "/hypervisor/$guest/kernel" cadastre.batch
-    fi
+  for node in "${guest_nodes[@]}"; do
+    if fdtget -p "$dtb" "$node/kernel" >/dev/null 2>&1; then add_words "$dtb" "$node/kernel" cadastre.batch; fi
   done
 fi
-if [[ $append ]]; then add_words "$dtb" /hypervisor "$append"; fi
+if [[ $append ]]; then
+  if ! fdtget -p "$dtb" /hypervisor >/dev/null 2>&1; then
+    # All guests are in Xen's binding, or there are none.
+    fdtput -p -t s "$dtb" /hypervisor compatible cadastre,hypervisor
+  fi
+  add_words "$dtb" /hypervisor "$append"
+fi
 
 qemu=(qemu-system-arm -M "$machine" "${hardware[@]}" "${extra[@]}" -display none
   -kernel "$root/build/armv7-release/cadastre.bin" -dtb "$dtb" "${loader_arguments[@]}")
@@ -109,4 +112,4 @@ else
   # Who leaves with Ctrl-a x meant to.
   if ((status == 0)) && [[ ! $panicked && ! $refused && ! $failed ]]; then exit 0; fi
 fi
-verdict "$status" "${guest_names[@]}"
+verdict "$status" "${guest_nodes[@]##*/}"

@@ -43,21 +43,24 @@ make_dtb() {
   dtc -q -I dts -O dtb -i "$(dirname -- "$dts")" -o "$output" "$joined" || refuse "$dts: dtc does not take it (see above)"
 }
 
-# add_words DTB NODE WORDS: at the end of the node's bootargs.
+# add_words DTB NODE WORDS: at the end of the node's bootargs. The node is there.
 add_words() {
   local old
   old=$(fdtget -t s -d '' "$1" "$2" bootargs)
   fdtput -t s "$1" "$2" bootargs "${old:+$old }$3"
 }
 
-# guests DTB: the names of the guests' nodes, below /hypervisor; those that a `status` leaves out are not among them.
+# guests DTB: the paths of the guests' nodes, of either binding; those that a `status` leaves out are not among them.
 guests() {
-  local node
-  for node in $(fdtget -l "$1" /hypervisor); do
-    if [[ " $(fdtget -t s -d '' "$1" "/hypervisor/$node" compatible) " == *' cadastre,guest '* &&
-      $(fdtget -t s -d okay "$1" "/hypervisor/$node" status) == @(okay|ok) ]]; then
-      echo "$node"
-    fi
+  local parent node compatible
+  for parent in /hypervisor /chosen; do
+    for node in $(fdtget -l "$1" "$parent" 2>/dev/null); do
+      compatible=" $(fdtget -t s -d '' "$1" "$parent/$node" compatible) "
+      if [[ $compatible == *@(' cadastre,guest '|' xen,domain ')* &&
+        $(fdtget -t s -d okay "$1" "$parent/$node" status) == @(okay|ok) ]]; then
+        echo "$parent/$node"
+      fi
+    done
   done
 }
 
@@ -69,8 +72,8 @@ place_modules() {
   local dtb_start=$((ram_base + (half < dtb_offset_limit ? half : dtb_offset_limit)))
   local next=$((ram_base + modules_offset)) guest module node file size
   for guest in $(guests "$dtb"); do
-    for module in $(fdtget -l "$dtb" "/hypervisor/$guest"); do
-      node=/hypervisor/$guest/$module
+    for module in $(fdtget -l "$dtb" "$guest"); do
+      node=$guest/$module
       file=$(fdtget -t s -d '' "$dtb" "$node" file)
       if [[ -z $file ]]; then continue; fi
       if [[ $file != /* ]]; then file=$directory/$file; fi

@@ -62,6 +62,11 @@ case $1 in
     expect_line '^cadastre: guest it: powered off'
     if grep -q other "$output"; then fail "the guest that is left out is mentioned"; fi
     ;;
+  none)
+    echo '/dts-v1/; / { };' >"$config"
+    expect 2 run_config
+    expect_one_reason '/hypervisor: no guest'
+    ;;
   more-memory-than-there-is)
     configure 0x80000000 "$bare_metal"
     expect 2 run_config --memory 1G
