@@ -18,13 +18,6 @@ constexpr FrameIndex pageblock_start(FrameIndex index) {
   return index & ~(kPagesPerBlock - 1);
 }
 
-void add(std::uint32_t& counter, std::uint32_t frames) {
-  relaxed_store(counter, counter + frames);
-}
-void subtract(std::uint32_t& counter, std::uint32_t frames) {
-  relaxed_store(counter, counter - frames);
-}
-
 }  // namespace
 
 // ---- Lists ----
@@ -38,27 +31,29 @@ FrameState Buddy::free_state(FrameIndex index) const {
   return frames_->pageblock_type(index) == kCma ? FrameState::kCmaIdle : FrameState::kFree;
 }
 
-void Buddy::insert(FrameIndex block, unsigned order, MigrateType type) {
+void Buddy::link(FrameIndex block, unsigned order, MigrateType type, FrameState state) {
   const auto t = static_cast<unsigned>(type);
-  Frame& frame = (*frames_)[block];
+  FrameTable& frames = *frames_;
+  Frame& frame = frames[block];
   frame.set_value(t);
-  frame.set_word({.state = free_state(block), .order = order});
-  lists_[order][t].push_front(*frames_, block);
+  frame.set_word({.state = state, .order = order});
+  lists_[order][t].push_front(frames, block);
   ++counts_[order][t];
   nonempty_[t] = static_cast<std::uint16_t>(nonempty_[t] | 1U << order);
-  add(counter(type), 1U << order);
-  if (type == kCma) add(free_cma_, 1U << order);
 }
 
-void Buddy::remove(FrameIndex block, unsigned order) {
-  Frame& frame = (*frames_)[block];
-  const unsigned t = frame.value();
-  lists_[order][t].remove(*frames_, block);
+void Buddy::unlink(FrameIndex block, unsigned order, MigrateType type) {
+  const auto t = static_cast<unsigned>(type);
+  FrameTable& frames = *frames_;
+  lists_[order][t].remove(frames, block);
   if (--counts_[order][t] == 0) nonempty_[t] = static_cast<std::uint16_t>(nonempty_[t] & ~(1U << order));
-  frame.set_packed(0);
-  const auto type = static_cast<MigrateType>(t);
-  subtract(counter(type), 1U << order);
-  if (type == kCma) subtract(free_cma_, 1U << order);
+  frames[block].set_packed(0);
+}
+
+void Buddy::account(MigrateType type, std::uint32_t frames) {
+  std::uint32_t& counter = type == kIsolate ? isolated_ : free_;
+  relaxed_store(counter, counter + frames);
+  if (type == kCma) relaxed_store(free_cma_, free_cma_ + frames);
 }
 
 // ---- Free ----
@@ -74,29 +69,37 @@ bool Buddy::may_merge_pageblocks(FrameIndex in_section) {
 
 void Buddy::free(FrameIndex block, unsigned order) {
   const FrameState state = free_state(block);
+  MigrateType type = list_type(block);
+  account(type, 1U << order);
+  (*frames_)[block].set_packed(0);  // it may end up inside of a larger one
   for (; order < kMaxOrder; ++order) {
     const FrameIndex buddy = block ^ (1U << order);
     if ((*frames_)[buddy].packed() != FrameWord{.state = state, .order = order}.packed()) break;
-    if (order == kPageblockOrder && !may_merge_pageblocks(block)) break;
-    remove(buddy, order);
-    (*frames_)[block].set_packed(0);
-    block &= buddy;
-    const FrameIndex upper = block | 1U << order;
-    if (order == kPageblockOrder && frames_->pageblock(block) != frames_->pageblock(upper)) {
-      frames_->set_pageblock(block, kMovable);
-      frames_->set_pageblock(upper, kMovable);
+    if (order == kPageblockOrder) {
+      if (!may_merge_pageblocks(block)) break;
+      const MigrateType other = listed_type(buddy);
+      unlink(buddy, order, other);
+      block &= buddy;
+      if (other != type) {
+        type = kMovable;
+        frames_->set_pageblock(block, type);
+        frames_->set_pageblock(block + kPagesPerBlock, type);
+      }
+      continue;
     }
+    unlink(buddy, order, type);
+    block &= buddy;
   }
-  insert(block, order, list_type(block));
+  link(block, order, type, state);
 }
 
 // ---- Alloc ----
 
 // Puts back what a block of `from` has beyond its first 2^to frames.
-void Buddy::cut(FrameIndex block, unsigned from, unsigned to, MigrateType type) {
+void Buddy::cut(FrameIndex block, unsigned from, unsigned to, MigrateType type, FrameState state) {
   while (from > to) {
     --from;
-    insert(block + (1U << from), from, type);
+    link(block + (1U << from), from, type, state);
   }
 }
 
@@ -105,8 +108,9 @@ FrameIndex Buddy::take(unsigned order, MigrateType type) {
   if (enough == 0) return kNoFrame;
   const unsigned from = order + static_cast<unsigned>(std::countr_zero(enough));
   const FrameIndex block = list(from, type).head();
-  remove(block, from);
-  cut(block, from, order, type);
+  unlink(block, from, type);
+  cut(block, from, order, type, type == kCma ? FrameState::kCmaIdle : FrameState::kFree);
+  account(type, 0U - (1U << order));
   return block;
 }
 
@@ -161,20 +165,19 @@ FrameIndex Buddy::steal(unsigned order, MigrateType type) {
 }
 
 FrameIndex Buddy::steal_block(FrameIndex block, unsigned block_order, unsigned order, MigrateType type) {
-  const auto owner = static_cast<MigrateType>((*frames_)[block].value());
-  if (block_order >= kPageblockOrder) {
-    remove(block, block_order);
-    for (FrameIndex i = block; i < block + (1U << block_order); i += kPagesPerBlock) frames_->set_pageblock(i, type);
-    cut(block, block_order, order, type);
-    return block;
-  }
+  MigrateType owner = listed_type(block);
   const bool large_enough = block_order >= kPageblockOrder / 2 || type != kMovable;
-  if (large_enough && worth_claiming(block, type)) {
+  if (block_order < kPageblockOrder && large_enough && worth_claiming(block, type)) {
     relist(block, type, false);
     return take(order, type);
   }
-  remove(block, block_order);
-  cut(block, block_order, order, owner);
+  unlink(block, block_order, owner);
+  if (block_order >= kPageblockOrder) {
+    for (FrameIndex i = block; i < block + (1U << block_order); i += kPagesPerBlock) frames_->set_pageblock(i, type);
+    owner = type;
+  }
+  cut(block, block_order, order, owner, FrameState::kFree);
+  account(owner, 0U - (1U << order));
   return block;
 }
 
@@ -200,10 +203,10 @@ void Buddy::split_section(FrameIndex in_section) {
   const FrameIndex start = in_section & ~(kFramesPerSection - 1);
   const FrameWord word = (*frames_)[start].word();
   if (word.order != kMaxOrder || (word.state != FrameState::kFree && word.state != FrameState::kCmaIdle)) return;
-  const auto type = static_cast<MigrateType>((*frames_)[start].value());
-  remove(start, kMaxOrder);
-  insert(start, kPageblockOrder, type);
-  insert(start + kPagesPerBlock, kPageblockOrder, type);
+  const MigrateType type = listed_type(start);
+  unlink(start, kMaxOrder, type);
+  link(start, kPageblockOrder, type, word.state);
+  link(start + kPagesPerBlock, kPageblockOrder, type, word.state);
 }
 
 void Buddy::relist(FrameIndex in_pageblock, MigrateType type, bool isolated) {
@@ -213,8 +216,12 @@ void Buddy::relist(FrameIndex in_pageblock, MigrateType type, bool isolated) {
   for (FrameIndex i = start; i < start + kPagesPerBlock;) {
     const FrameWord word = (*frames_)[i].word();
     if (word.state == FrameState::kFree || word.state == FrameState::kCmaIdle) {
-      remove(i, word.order);
-      insert(i, word.order, isolated ? kIsolate : type);
+      const MigrateType from = listed_type(i);
+      const MigrateType to = isolated ? kIsolate : type;
+      unlink(i, word.order, from);
+      account(from, 0U - (1U << word.order));
+      link(i, word.order, to, free_state(i));
+      account(to, 1U << word.order);
     }
     i += word.state == FrameState::kReserved ? 1 : 1U << word.order;
   }
@@ -236,7 +243,9 @@ void Buddy::unisolate(FrameIndex in_pageblock) {
   const FrameIndex start = pageblock_start(in_pageblock);
   const FrameWord word = (*frames_)[start].word();
   if (is_free(word.state) && word.state != FrameState::kCached && word.order == kPageblockOrder) {
-    remove(start, kPageblockOrder);
+    const MigrateType type = listed_type(start);
+    unlink(start, kPageblockOrder, type);
+    account(type, 0U - kPagesPerBlock);
     free(start, kPageblockOrder);
   }
 }
@@ -256,18 +265,20 @@ FrameIndex Buddy::take_range(FrameIndex first, FrameIndex end) {
   }
   for (FrameIndex i = first; i < end;) {
     Block block = block_at(i);
-    remove(block.first, block.order);
+    const FrameState state = free_state(block.first);
+    unlink(block.first, block.order, kIsolate);
     // Halve what reaches over an edge, keep the halves outside, until what is left lies within.
     while (block.first < i || block.first + (1U << block.order) > end) {
       --block.order;
       const FrameIndex upper = block.first + (1U << block.order);
       if (i >= upper) {
-        insert(block.first, block.order, kIsolate);
+        link(block.first, block.order, kIsolate, state);
         block.first = upper;
       } else {
-        insert(upper, block.order, kIsolate);
+        link(upper, block.order, kIsolate, state);
       }
     }
+    account(kIsolate, 0U - (1U << block.order));
     i = block.first + (1U << block.order);
   }
   return kNoFrame;

@@ -64,14 +64,18 @@ class Buddy {
 
  private:
   [[nodiscard]] FrameList& list(unsigned order, MigrateType type) { return lists_[order][static_cast<unsigned>(type)]; }
+  [[nodiscard]] MigrateType listed_type(FrameIndex block) const {
+    return static_cast<MigrateType>((*frames_)[block].value());
+  }
   [[nodiscard]] unsigned orders(MigrateType type) const { return nonempty_[static_cast<unsigned>(type)]; }
-  [[nodiscard]] std::uint32_t& counter(MigrateType type) { return type == MigrateType::kIsolate ? isolated_ : free_; }
   [[nodiscard]] MigrateType list_type(FrameIndex index) const;
   [[nodiscard]] FrameState free_state(FrameIndex index) const;
-  void insert(FrameIndex block, unsigned order, MigrateType type);
-  void remove(FrameIndex block, unsigned order);
+  // On and off a list; `account` keeps the counts of frames, once an operation.
+  void link(FrameIndex block, unsigned order, MigrateType type, FrameState state);
+  void unlink(FrameIndex block, unsigned order, MigrateType type);
+  void account(MigrateType type, std::uint32_t frames);  // modulo 2^32: take with a minus
   [[nodiscard]] FrameIndex take(unsigned order, MigrateType type);
-  void cut(FrameIndex block, unsigned from, unsigned to, MigrateType type);
+  void cut(FrameIndex block, unsigned from, unsigned to, MigrateType type, FrameState state);
   [[nodiscard]] bool may_merge_pageblocks(FrameIndex in_section);
   [[nodiscard]] FrameIndex steal(unsigned order, MigrateType type);
   [[nodiscard]] FrameIndex steal_block(FrameIndex block, unsigned block_order, unsigned order, MigrateType type);

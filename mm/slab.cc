@@ -236,7 +236,7 @@ void SlabAllocatorBase::push_free(unsigned cpu, ObjectCache& cache, FrameIndex s
   Slab now = slab_at(slab);
   for (;;) {
     const bool was_full = now.free == Slab::kNone;
-    Slab next{.free = number, .in_use = now.in_use - 1, .frozen = now.frozen || was_full};
+    const Slab next{.free = number, .in_use = now.in_use - 1, .frozen = now.frozen || was_full};
     cache.set_next_free(object, was_full ? nullptr : object_at(cache, address, now.free));
     if (now.frozen || was_full || next.in_use != 0) {
       const bool was_frozen = now.frozen;

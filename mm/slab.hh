@@ -225,6 +225,7 @@ class SlabAllocatorBase {
     return static_cast<unsigned>(std::bit_width(size - 1)) - 1;
   }
 
+  ObjectCache cache_cache_;  // caches are objects too
   std::array<ObjectCache*, kSizeClasses> kmalloc_{};
 
  private:
@@ -279,7 +280,6 @@ class SlabAllocatorBase {
   FaultInjector* fault_ = nullptr;
   std::uintptr_t seed_ = 0;
   std::atomic<std::uint32_t> bad_objects_ = 0;
-  ObjectCache cache_cache_;  // caches are objects too
   mutable Spinlock caches_lock_;
   std::array<ObjectCache*, kMaxCaches> caches_ GUARDED_BY(caches_lock_){};  // read without it for a cache known to live
 };

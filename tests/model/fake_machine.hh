@@ -79,7 +79,9 @@ class FakeMachine {
   static constexpr std::uintptr_t kAlignment = std::uintptr_t{4} << 20U;
 
   [[noreturn]] static void fail(const char* what) {
-    std::fprintf(stderr, "fake machine: %s\n", what);
+    std::fputs("fake machine: ", stderr);
+    std::fputs(what, stderr);
+    std::fputs("\n", stderr);
     std::abort();
   }
 

@@ -109,8 +109,8 @@ TEST_CASE("buddy: a request of another type takes over whole pageblocks, so kind
 TEST_CASE("buddy: a pageblock mostly in use by its own kind gives a page and stays what it is") {
   Fixture f(1);
   f.release(0, kPagesPerBlock);
-  std::vector<FrameIndex> pages;
-  for (unsigned i = 0; i < kPagesPerBlock; ++i) pages.push_back(f.alloc(0, kMovable));
+  std::vector<FrameIndex> pages(kPagesPerBlock);
+  for (FrameIndex& page : pages) page = f.alloc(0, kMovable);
   f.buddy.free(pages[5], 0);
   CHECK_EQ(f.alloc(0, kUnmovable), pages[5]);
   CHECK_EQ(f.frames.pageblock_type(0), kMovable);

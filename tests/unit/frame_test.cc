@@ -44,15 +44,15 @@ TEST_CASE("frames: each page of RAM has one, found by its number and back; what 
 }
 
 TEST_CASE("frames: holes between banks cost next to nothing") {
-  Table near({{.base = kGiB, .size = 128 * kMiB}});
-  Table far({{.base = kGiB, .size = 64 * kMiB}, {.base = 1000 * kGiB, .size = 64 * kMiB, .nid = 1}});
+  const Table near({{.base = kGiB, .size = 128 * kMiB}});
+  const Table far({{.base = kGiB, .size = 64 * kMiB}, {.base = 1000 * kGiB, .size = 64 * kMiB, .nid = 1}});
   CHECK_LT(far.frames.metadata_size(), near.frames.metadata_size() + 1024);
   // 16 bytes a frame, and little besides.
   CHECK_LT(near.frames.metadata_size(), 128 * kMiB / kPageSize * 16 + 4096);
 }
 
 TEST_CASE("frames: banks that are no whole sections share a section without sharing frames") {
-  Table table({{.base = kGiB + kPageSize, .size = kMiB}, {.base = kGiB + 2 * kMiB, .size = 7 * kMiB}});
+  const Table table({{.base = kGiB + kPageSize, .size = kMiB}, {.base = kGiB + 2 * kMiB, .size = 7 * kMiB}});
   CHECK_EQ(table.frames.count(), 3 * kFramesPerSection);
   CHECK_EQ(table.frames.index_of(frame_of(PhysAddr(kGiB + 2 * kMiB))), 512);
 }
