@@ -11,6 +11,7 @@
 #include "arch/armv7/machine.hh"
 #include "arch/armv7/psr.hh"
 #include "hyp/address_space.hh"
+#include "hyp/bench.hh"
 #include "hyp/cma_areas.hh"
 #include "hyp/config/command_line.hh"
 #include "hyp/config/plan.hh"
@@ -193,6 +194,7 @@ void report_boot_cost() {
   console.print("cpus: {} up", cpus);
   const CommandLine words(host.hypervisor_bootargs.view());
   run_selftests(words, cpus);
+  if (words.has("bench")) run_benchmarks();
   start_guests(configuration, host, cpus,
                {.lines = words.has("batch"),
                 .reset_limit = static_cast<unsigned>(words.size("reset-limit").value_or(kNoResetLimit))});

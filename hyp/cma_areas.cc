@@ -32,13 +32,15 @@ Result<PhysAddr> place(Memblock& memblock, const ReservedMemory& wanted, std::ui
   return found;
 }
 
-[[nodiscard]] bool is_cma(const ReservedMemory& reserved) { return reserved.is_shared_dma_pool && reserved.reusable; }
+[[nodiscard]] bool is_cma(const ReservedMemory& reserved) {
+  return reserved.is_shared_dma_pool && reserved.reusable;
+}
 
 // Whole pageblocks, because an area's pages have a migrate type of their own.
 void add_area(std::string_view name, PhysRange range, Refusals& refusals) {
   if (!range.base.is_aligned(kBlockSize) || range.size % kBlockSize != 0) {
-    refusals.add("/reserved-memory/{}: {} to {} is not whole blocks of 2 MiB: align its base and size", name, range.base,
-                 range.end());
+    refusals.add("/reserved-memory/{}: {} to {} is not whole blocks of 2 MiB: align its base and size", name,
+                 range.base, range.end());
   } else if (!places.push_back({.name = name, .range = range})) {
     refusals.add("/reserved-memory/{}: more than {} areas: leave some out", name, kMaxAreas);
   }
@@ -72,8 +74,7 @@ void place_cma_areas(HostDescription& host, const CommandLine& words, Memblock& 
   for (ReservedMemory& reserved : host.reserved_memory) {
     if (!reserved.is_placed) {
       const std::uint64_t least = is_cma(reserved) ? kBlockSize : kPageSize;
-      const Result<PhysAddr> base =
-          place(memblock, reserved, std::max(reserved.alignment, least), host.zone_dma_limit);
+      const Result<PhysAddr> base = place(memblock, reserved, std::max(reserved.alignment, least), host.zone_dma_limit);
       if (!base) {
         refusals.add("/reserved-memory/{}: no room for {} MiB: make it smaller, or widen alloc-ranges",
                      reserved.name.view(), reserved.size >> 20);
@@ -105,8 +106,7 @@ Result<> init_cma_areas() {
       console.print("cma: {}: {}", place.name, to_string(made.error()));
       return made;
     }
-    console.print("cma: {} {} to {}, {} MiB", place.name, place.range.base, place.range.end(),
-                  place.range.size >> 20);
+    console.print("cma: {} {} to {}, {} MiB", place.name, place.range.base, place.range.end(), place.range.size >> 20);
   }
   return {};
 }

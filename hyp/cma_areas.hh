@@ -4,8 +4,8 @@
 #include "hyp/config/command_line.hh"
 #include "mm/cma.hh"
 #include "mm/memblock.hh"
-#include "platform/dtb/host.hh"
 #include "platform/dtb/fixed.hh"
+#include "platform/dtb/host.hh"
 #include "platform/dtb/refusals.hh"
 
 namespace cadastre {

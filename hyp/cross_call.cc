@@ -22,7 +22,9 @@ std::atomic_flag busy;  // one call at a time
 
 }  // namespace
 
-void join_cross_calls() { joined[arch::this_cpu().index].store(true, std::memory_order_release); }
+void join_cross_calls() {
+  joined[arch::this_cpu().index].store(true, std::memory_order_release);
+}
 
 void run_cross_calls() {
   Call* call = slots[arch::this_cpu().index].exchange(nullptr, std::memory_order_acquire);

@@ -58,9 +58,15 @@ class Worker {
   void work(unsigned operations) {
     for (unsigned i = 0; i < operations && !run_.failure.happened.load(std::memory_order_relaxed); ++i) {
       switch (random_.below(4)) {
-        case 0: page(); break;
-        case 1: object(); break;
-        default: bytes(); break;
+        case 0:
+          page();
+          break;
+        case 1:
+          object();
+          break;
+        default:
+          bytes();
+          break;
       }
       run_.done[cpu_].fetch_add(1, std::memory_order_relaxed);
     }
