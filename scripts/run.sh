@@ -15,6 +15,7 @@ usage: scripts/run.sh [option...]
   --memory SIZE        the machine's RAM, as 512M or 3G (default: 1G)
   --smp N              the machine's CPUs, 1 to 8 (default: 1)
   --cpu MODEL          cortex-a15 (default) or cortex-a7
+  --numa N             so many NUMA nodes, 1 to 4, which share RAM and CPUs evenly (default: none are described)
   --append "WORDS"     added to the hypervisor's command line (/hypervisor bootargs)
   --timeout SECONDS    end the run after that time
   --icount             the machine's clock counts instructions, 1 ns each: figures repeat
@@ -36,6 +37,7 @@ config=$root/dts/one-linux.dts
 memory=1G
 cpus=1
 cpu=cortex-a15
+nodes=
 append=
 timeout=0 # none
 batch=
@@ -49,7 +51,7 @@ while (($#)); do
     --batch) batch=yes; shift; continue ;;
     --icount) extra+=(-icount "shift=0,sleep=off"); shift; continue ;;
     --gdb) extra+=(-S -gdb tcp:127.0.0.1:1234); shift; continue ;;
-    --config | --memory | --smp | --cpu | --append | --timeout) ;;
+    --config | --memory | --smp | --cpu | --numa | --append | --timeout) ;;
     *) usage "unknown option '$1'" ;;
   esac
   if (($# < 2)); then usage "$1 wants a value"; fi
@@ -58,6 +60,7 @@ while (($#)); do
     --memory) memory=$2 ;;
     --smp) cpus=$2 ;;
     --cpu) cpu=$2 ;;
+    --numa) nodes=$2 ;;
     --append) append=$2 ;;
     --timeout) timeout=$2 ;;
   esac
@@ -67,6 +70,7 @@ done
 ram_bytes=$(bytes "$memory") || usage "--memory '$memory' is not a size like 512M or 3G"
 [[ $cpus =~ ^[1-8]$ ]] || usage "--smp '$cpus' is not a number from 1 to 8"
 [[ $cpu == cortex-a15 || $cpu == cortex-a7 ]] || usage "--cpu '$cpu' is neither cortex-a15 nor cortex-a7"
+[[ ! $nodes || $nodes =~ ^[1-4]$ ]] || usage "--numa '$nodes' is not a number from 1 to 4"
 [[ $timeout =~ ^[0-9]+$ ]] || usage "--timeout '$timeout' is not a number of seconds"
 
 if [[ ! ${CADASTRE_NO_BUILD-} ]]; then
@@ -77,6 +81,10 @@ fi
 make_scratch
 machine=virt,virtualization=on,gic-version=2,dtb-randomness=off
 hardware=(-cpu "$cpu" -m "$memory" -smp "$cpus" -nic none)
+if [[ $nodes ]]; then
+  numa_nodes "$ram_bytes" "$cpus" "$nodes"
+  hardware+=("${numa_arguments[@]}")
+fi
 dtb=$scratch/config.dtb
 make_dtb "$config" "$dtb" "${hardware[@]}"
 mapfile -t guest_nodes < <(guests "$dtb")

@@ -22,6 +22,21 @@ bytes() {
   esac
 }
 
+# numa_nodes RAM-BYTES CPUS NODES: what QEMU is told (`numa_arguments`) so that RAM and CPUs are spread evenly.
+numa_arguments=()
+numa_nodes() {
+  local share=$(($1 / $3)) node cpu
+  local mask=$((~((2 << 20) - 1)))
+  for ((node = 0; node < $3; node++)); do
+    # Whole blocks of 2 MiB; the last one has the rest.
+    local size=$((node < $3 - 1 ? share & mask : $1 - (share & mask) * ($3 - 1)))
+    numa_arguments+=(-object "memory-backend-ram,id=ram$node,size=$size" -numa "node,nodeid=$node,memdev=ram$node")
+  done
+  for ((cpu = 0; cpu < $2; cpu++)); do
+    numa_arguments+=(-numa "cpu,node-id=$((cpu * $3 / $2)),socket-id=0,cluster-id=0,core-id=$cpu,thread-id=0")
+  done
+}
+
 # make_dtb DTS OUTPUT QEMU-ARGUMENT...: the DTB of the machine that QEMU makes of these arguments (`machine` is the value
 # of its -M), with the text of DTS after it, so that DTS adds to the machine's tree, and overrides it.
 make_dtb() {

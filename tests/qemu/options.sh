@@ -20,6 +20,7 @@ refused "--memory wants a value" --memory
 refused "--memory 'much' is not a size" --memory much
 refused "--smp '0' is not a number" --smp 0
 refused "--cpu 'cortex-a53' is neither" --cpu cortex-a53
+refused "--numa '9' is not a number" --numa 9
 refused "--timeout 'soon' is not" --timeout soon
 refused "refused: .*/nowhere.dts: no such file" --config "$scratch/nowhere.dts"
 
