@@ -15,8 +15,7 @@ constexpr std::uint32_t kNoTrustedOs = 2;                        // needs no mig
 // CPU_SUSPEND's power_state in its original format: StateID, StateType, PowerLevel [PSCI 5.4.2.1].
 constexpr std::uint32_t kPowerStateReserved = 0xfcfe'0000;
 
-// Affinity levels 0 to 3, 8 bits each; a 32-bit MPIDR has three [PSCI 5.1.5].
-constexpr std::uint32_t kAffinityBits = 0x00ff'ffff;
+// 8 bits a level [PSCI 5.1.5].
 constexpr std::uint32_t kHighestAffinityLevel = 3;
 enum : std::int32_t { kAffinityOn = 0, kAffinityOff = 1, kAffinityOnPending = 2 };
 
@@ -114,7 +113,7 @@ PsciDecision PsciServer::cpu_on(std::uint32_t target, std::uint32_t entry, std::
 
 // Affinity fields below `lowest_level` do not count: the answer is for all vCPUs that match the rest.
 std::int32_t PsciServer::affinity_info(std::uint32_t affinity, std::uint32_t lowest_level) const {
-  if (lowest_level > kHighestAffinityLevel || (affinity & ~kAffinityBits) != 0) return kInvalidParameters;
+  if (lowest_level > kHighestAffinityLevel) return kInvalidParameters;
   const std::uint64_t mask = ~std::uint64_t{0} << 8 * lowest_level;
   bool found = false;
   bool pending = false;

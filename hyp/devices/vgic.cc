@@ -60,7 +60,10 @@ VcpuMask Vgic::mark(VcpuMask vcpus) {
 // list them. `vcpu` counts for private interrupts.
 VcpuMask Vgic::touch(unsigned vcpu, unsigned word, std::uint32_t bits) {
   if (bits == 0) return 0;
-  if (word == 0) return mark(1U << vcpu);
+  if (word == 0) {
+    mark_dirty(vcpu);
+    return 1U << vcpu;
+  }
   const std::uint32_t listed = spi_[word - 1].listed;
   VcpuMask vcpus = 0;
   for (const unsigned i : Bits(bits)) {

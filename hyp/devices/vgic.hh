@@ -26,13 +26,17 @@
 //       while (auto id = vgic.next_deactivation(vcpu))
 //         <GICC_DIR = *id>
 //     }
-// A maintenance interrupt needs mark_dirty(vcpu) only. A vCPU that runs elsewhere while another one asks for
-// the state of an interrupt that it has listed (`listing_elsewhere`) must be made to sync first for the
-// answer to be exact.
+// A maintenance interrupt needs mark_dirty(vcpu) only.
 //
-// Limits that GICv2 sets to whoever lists: a guest that separates priority drop from deactivation (EOImode 1)
-// and has more interrupts active than there are list registers must deactivate in order of priority, and each
-// on the vCPU that acknowledged it: EOICount counts, and does not name [GICv2 5.3.1].
+// The state of an interrupt that another vCPU has listed, and that runs, is known exactly only after that one has synced:
+// as long as `listing_elsewhere` names any, make them leave the guest and sync, and hold them until the access is done.
+// Without it nothing breaks: what is listed elsewhere shows the state of its last flush, keeps its active state against
+// ISACTIVER and ICACTIVER, and is taken back by ICPENDR if it has not been acknowledged meanwhile.
+//
+// Limits, as the hardware only counts the ends of interrupts that are not listed (EOICount) and does not name them
+// [GICv2 5.3.1]: while more interrupts are active on a vCPU than there are list registers, they must end in the order of
+// their priorities, on the vCPU that acknowledged them. A guest has to do otherwise on purpose: by deactivating apart
+// from ending (EOImode 1), by changing the priority of an active interrupt, or by setting active states itself.
 #pragma once
 
 #include <array>
@@ -142,6 +146,13 @@ class Vgic {
     std::array<std::uint8_t, gich::kMaxListRegisters> listed{};  // which interrupt a list register holds
   };
 
+  struct Work {
+    Words waiting{};  // pending, enabled, not active, and for this vCPU
+    Words active{};   // on this vCPU
+    unsigned waiting_count = 0;
+    unsigned active_count = 0;
+  };
+
   [[nodiscard]] Bank& bank(unsigned vcpu, unsigned word) REQUIRES(lock_) {
     return word == 0 ? vcpu_[vcpu].bank : spi_[word - 1];
   }
@@ -175,11 +186,10 @@ class Vgic {
   void settle(unsigned vcpu, unsigned word, std::uint32_t bits) REQUIRES(lock_);
 
   // List registers (vgic_list.cc).
-  [[nodiscard]] Words deliverable(unsigned vcpu) REQUIRES(lock_);
-  [[nodiscard]] Words active_here(unsigned vcpu) REQUIRES(lock_);
+  [[nodiscard]] Work survey(unsigned vcpu) const REQUIRES(lock_);
   [[nodiscard]] unsigned most_urgent(unsigned vcpu, const Words& set) REQUIRES(lock_);
   void list(unsigned vcpu, unsigned interrupt, GichState& image, unsigned index, bool both_states) REQUIRES(lock_);
-  void fill(unsigned vcpu, GichState& image) REQUIRES(lock_);
+  void list_some(unsigned vcpu, Work work, GichState& image) REQUIRES(lock_);
   [[nodiscard]] Words fold(unsigned vcpu, GichState& image) REQUIRES(lock_);
   void fold_one(unsigned vcpu, unsigned interrupt, std::uint32_t lr) REQUIRES(lock_);
   void end_unlisted(unsigned vcpu, unsigned count, Words& released) REQUIRES(lock_);

@@ -42,20 +42,21 @@ std::uint32_t Vgic::forwarded(const Bank& state) const {
   return state.enabled & (group0 | group1);
 }
 
-Vgic::Words Vgic::deliverable(unsigned vcpu) {
-  Words words;
+// What there is to list for a vCPU, but for what it has listed as pending already.
+Vgic::Work Vgic::survey(unsigned vcpu) const {
+  Work work;
+  const Vcpu& own = vcpu_[vcpu];
   for (unsigned word = 0; word < kWords; ++word) {
-    const Bank& state = bank(vcpu, word);
-    const std::uint32_t waiting = state.pending() & ~state.active & ~state.listed;
-    words[word] = waiting == 0 ? 0 : waiting & vcpu_[vcpu].targeted[word] & forwarded(state);
+    const Bank& state = word == 0 ? own.bank : spi_[word - 1];
+    const std::uint32_t pending = state.pending() & ~state.active & ~state.listed;
+    const std::uint32_t waiting = pending == 0 ? 0 : pending & own.targeted[word] & forwarded(state);
+    const std::uint32_t active = word == 0 ? state.active : own.held[word];
+    work.waiting[word] = waiting;
+    work.active[word] = active;
+    if (waiting != 0) work.waiting_count += static_cast<unsigned>(std::popcount(waiting));
+    if (active != 0) work.active_count += static_cast<unsigned>(std::popcount(active));
   }
-  return words;
-}
-
-Vgic::Words Vgic::active_here(unsigned vcpu) {
-  Words words = vcpu_[vcpu].held;
-  words[0] = vcpu_[vcpu].bank.active;
-  return words;
+  return work;
 }
 
 // Of a set that is not empty; among equals the lowest number.
@@ -76,7 +77,7 @@ unsigned Vgic::most_urgent(unsigned vcpu, const Words& set) {
 
 bool Vgic::has_pending(unsigned vcpu) {
   const SpinlockGuard guard(lock_);
-  return deliverable(vcpu) != Words{};
+  return survey(vcpu).waiting_count != 0;
 }
 
 VcpuMask Vgic::sync(unsigned vcpu, GichState& image) {
@@ -89,42 +90,39 @@ VcpuMask Vgic::sync(unsigned vcpu, GichState& image) {
 
 VcpuMask Vgic::flush(unsigned vcpu, GichState& image) {
   const SpinlockGuard guard(lock_);
-  Words released{};
-  if (image.used != 0) released = fold(vcpu, image);
+  const bool was_in_use = image.used != 0;
+  Words released;
+  if (was_in_use) released = fold(vcpu, image);
   image.hcr = kHcrEnable;
-  fill(vcpu, image);
+  const Work work = survey(vcpu);
+  const unsigned count = work.waiting_count + work.active_count;
+  if (count > list_registers_) {
+    list_some(vcpu, work, image);
+  } else if (count != 0) {
+    unsigned index = 0;
+    for (unsigned word = 0; word < kWords; ++word) {
+      for (const unsigned i : Bits(work.waiting[word] | work.active[word])) {
+        list(vcpu, 32 * word + i, image, index++, true);
+      }
+    }
+  }
   dirty_[vcpu].store(false, std::memory_order_relaxed);
-  return offer(vcpu, released);
+  return was_in_use ? offer(vcpu, released) : 0;
 }
 
-void Vgic::fill(unsigned vcpu, GichState& image) {
-  Words waiting = deliverable(vcpu);
-  Words active = active_here(vcpu);
-  unsigned waiting_count = 0;
-  unsigned active_count = 0;
-  for (unsigned word = 0; word < kWords; ++word) {
-    if (waiting[word] != 0) waiting_count += static_cast<unsigned>(std::popcount(waiting[word]));
-    if (active[word] != 0) active_count += static_cast<unsigned>(std::popcount(active[word]));
-  }
-  if (waiting_count + active_count == 0) return;
-
+// More than there are list registers.
+void Vgic::list_some(unsigned vcpu, Work work, GichState& image) {
   unsigned index = 0;
-  if (waiting_count + active_count <= list_registers_) {
-    for (unsigned word = 0; word < kWords; ++word) {
-      for (const unsigned i : Bits(waiting[word] | active[word])) list(vcpu, 32 * word + i, image, index++, true);
-    }
-    return;
-  }
   const auto list_most_urgent = [&](Words& set) REQUIRES(lock_) {
     const unsigned interrupt = most_urgent(vcpu, set);
     set[interrupt / 32] &= ~(1U << interrupt % 32);
     list(vcpu, interrupt, image, index++, false);
   };
-  const unsigned active_room = list_registers_ - (waiting_count != 0 ? 1 : 0);
-  for (; active_count != 0 && index < active_room; --active_count) list_most_urgent(active);
-  for (; waiting_count != 0 && index < list_registers_; --waiting_count) list_most_urgent(waiting);
-  if (waiting_count != 0) image.hcr |= kHcrNoPending;
-  if (active_count != 0) image.hcr |= kHcrEntryNotPresent;
+  const unsigned active_room = list_registers_ - (work.waiting_count != 0 ? 1 : 0);
+  for (; work.active_count != 0 && index < active_room; --work.active_count) list_most_urgent(work.active);
+  for (; work.waiting_count != 0 && index < list_registers_; --work.waiting_count) list_most_urgent(work.waiting);
+  if (work.waiting_count != 0) image.hcr |= kHcrNoPending;
+  if (work.active_count != 0) image.hcr |= kHcrEntryNotPresent;
 }
 
 // `interrupt` is active or to be delivered. `both_states`: it may be listed as pending and active at once.
@@ -239,7 +237,7 @@ VcpuMask Vgic::offer(unsigned vcpu, const Words& released) {
 // so these are of the most urgent ones that are active and not listed.
 void Vgic::end_unlisted(unsigned vcpu, unsigned count, Words& released) {
   for (; count != 0; --count) {
-    Words unlisted = active_here(vcpu);
+    Words unlisted = survey(vcpu).active;
     for (unsigned word = 0; word < kWords; ++word) unlisted[word] &= ~bank(vcpu, word).listed;
     if (unlisted == Words{}) break;
     const unsigned interrupt = most_urgent(vcpu, unlisted);

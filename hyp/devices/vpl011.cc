@@ -24,9 +24,7 @@ constexpr std::uint32_t kIdentification = 0xfe0;
 // Revision r1p3, whose FIFOs are 16 deep; later ones have 32 [PL011 3.3.15].
 constexpr std::array<std::uint8_t, 8> kIds = {0x11, 0x10, 0x14, 0x00, 0x0d, 0xf0, 0x05, 0xb1};
 
-// UARTDR, UARTRSR
-constexpr std::uint32_t kDataErrors = 0xf00;
-constexpr unsigned kDataErrorShift = 8;
+// UARTRSR
 constexpr std::uint32_t kOverrun = 1U << 3;
 // UARTFR
 constexpr std::uint32_t kFlagCts = 1U << 0;
@@ -102,7 +100,7 @@ void Vpl011::write(std::uint32_t offset, unsigned size, std::uint32_t value) {
   const SpinlockGuard guard(lock_);
   switch (offset) {
     case kData:
-      write_data(value & kByte);
+      write_data(static_cast<std::uint8_t>(value));
       break;
     case kReceiveStatus:
       registers_.receive_status = 0;
@@ -144,7 +142,7 @@ bool Vpl011::receive(char c) {
   const SpinlockGuard guard(lock_);
   // In loopback the receiver listens to the transmitter only.
   if (count_ == depth() || (registers_.control & kLoopback) != 0) return false;
-  push(static_cast<unsigned char>(c));
+  push(static_cast<std::uint8_t>(c));
   update_line();
   return true;
 }
@@ -166,19 +164,17 @@ void Vpl011::reset() {
   update_line();
 }
 
-// Reading an empty FIFO shows what was there last.
 std::uint32_t Vpl011::read_data() {
+  if (count_ == 0) return 0;
   const std::uint32_t data = fifo_[first_];
-  if (count_ == 0) return data;
-  registers_.receive_status = (data & kDataErrors) >> kDataErrorShift;
+  first_ = (first_ + 1) % kFifoDepth;
   --count_;
-  if (count_ != 0) first_ = (first_ + 1) % kFifoDepth;
   if (count_ < receive_trigger()) registers_.latched &= ~kReceive;
   update_line();
   return data;
 }
 
-void Vpl011::write_data(std::uint32_t value) {
+void Vpl011::write_data(std::uint8_t value) {
   registers_.latched |= kTransmit;
   if ((registers_.control & kLoopback) != 0) {
     push(value);
@@ -189,14 +185,13 @@ void Vpl011::write_data(std::uint32_t value) {
 }
 
 // Only in loopback can a character find the FIFO full; it is lost then [PL011 3.3.2].
-void Vpl011::push(std::uint32_t data) {
+void Vpl011::push(std::uint8_t data) {
   if (count_ == depth()) {
     registers_.receive_status |= kOverrun;
     registers_.latched |= kOverrunError;
     return;
   }
-  if (count_ == 0) first_ = (first_ + 1) % kFifoDepth;
-  fifo_[(first_ + count_) % kFifoDepth] = static_cast<std::uint16_t>(data);
+  fifo_[(first_ + count_) % kFifoDepth] = data;
   ++count_;
   if (count_ >= receive_trigger()) registers_.latched |= kReceive;
 }

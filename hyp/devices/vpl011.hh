@@ -61,9 +61,9 @@ class Vpl011 {
 
   [[nodiscard]] std::uint32_t read_register(std::uint32_t offset) REQUIRES(lock_);
   [[nodiscard]] std::uint32_t read_data() REQUIRES(lock_);
-  void write_data(std::uint32_t value) REQUIRES(lock_);
+  void write_data(std::uint8_t value) REQUIRES(lock_);
   void write_line_control(std::uint32_t value) REQUIRES(lock_);
-  void push(std::uint32_t data) REQUIRES(lock_);
+  void push(std::uint8_t data) REQUIRES(lock_);
   [[nodiscard]] unsigned depth() const REQUIRES(lock_);
   [[nodiscard]] unsigned receive_trigger() const REQUIRES(lock_);
   [[nodiscard]] std::uint32_t flags() const REQUIRES(lock_);
@@ -74,7 +74,7 @@ class Vpl011 {
   InterruptLine& line_;
   Spinlock lock_;
   Registers registers_ GUARDED_BY(lock_);
-  std::array<std::uint16_t, kFifoDepth> fifo_ GUARDED_BY(lock_){};  // 8 bits of data and 4 of errors, as DR shows them
+  std::array<std::uint8_t, kFifoDepth> fifo_ GUARDED_BY(lock_){};
   unsigned first_ GUARDED_BY(lock_) = 0;
   unsigned count_ GUARDED_BY(lock_) = 0;
   bool level_ GUARDED_BY(lock_) = false;

@@ -80,7 +80,7 @@ class Guest {
         machine_.set_level(v, number | Vgic::kSgis, (size & 1) != 0);
         break;
       case 4:
-        machine_.raise(v, number | Vgic::kSgis);
+        machine_.pulse(v, number | Vgic::kSgis);
         break;
       case 5:
         (void)machine_.fire_timer(v);

@@ -54,7 +54,7 @@ class VgicMachine {
 
   // What happens outside.
   void set_level(unsigned v, unsigned interrupt, bool level) { kick(vgic_.set_level(v, interrupt, level)); }
-  void raise(unsigned v, unsigned interrupt) { kick(vgic_.raise(v, interrupt)); }
+  void pulse(unsigned v, unsigned interrupt) { kick(vgic_.raise(v, interrupt)); }
   // The physical timer fires, unless its interrupt is active still.
   bool fire_timer(unsigned v) {
     if (vcpus_[v].timer_active) return false;
