@@ -75,8 +75,8 @@ TEST_CASE("pages: the CPU's own list serves single pages, the hottest first, col
 
 TEST_CASE("pages: a long series of frees goes back to the zone in batches") {
   PageFixture f(256 * kMiB);
-  std::vector<Pfn> all;
-  for (int i = 0; i < 4000; ++i) all.push_back(*f.pages.alloc(0));
+  std::vector<Pfn> all(4000);
+  for (Pfn& page : all) page = *f.pages.alloc(0);
   const std::uint32_t before = f.pages.free_frames();
   for (const Pfn page : all) f.pages.free(page, 0);
   CHECK_GT(f.pages.free_frames(), before + 3500);
@@ -288,7 +288,6 @@ TEST_CASE("pages: when the Nth allocation fails, everything is as before") {
   const std::uint32_t free = f.counts().free;
   for (std::uint32_t nth = 0; nth < 4; ++nth) {
     fault.arm(nth);
-    std::vector<Pfn> got;
     for (int i = 0; i < 4; ++i) {
       const auto page = f.pages.alloc(static_cast<unsigned>(i));
       CHECK_EQ(page.has_value(), static_cast<std::uint32_t>(i) != nth);
@@ -509,6 +508,7 @@ TEST_CASE("pages: CPUs allocate and free at once, each other's pages too, and no
     f.pages.drain(cpu);
   };
   std::vector<std::thread> threads;
+  threads.reserve(kCpus);
   for (unsigned cpu = 0; cpu < kCpus; ++cpu) threads.emplace_back(run, cpu);
   for (std::thread& thread : threads) thread.join();
   for (const auto& slot : exchange) {

@@ -88,9 +88,9 @@ TEST_CASE("slab: free pointers do not lie in memory as they are") {
   void* b = *f.slabs.alloc(cache);
   f.slabs.free(cache, a);
   f.slabs.free(cache, b);
-  void* link = nullptr;
+  std::uintptr_t link = 0;
   std::memcpy(&link, b, sizeof(link));
-  CHECK_NE(link, a);
+  CHECK_NE(link, reinterpret_cast<std::uintptr_t>(a));
 }
 
 TEST_CASE("slab: sizes and alignments that make no sense are refused") {
@@ -122,8 +122,8 @@ TEST_CASE("slab: a cache with live objects is not destroyed, and the log names t
   for (const SlabFlags flags : {kFast, kChecked}) {
     SlabFixture f;
     ObjectCache& cache = f.make(200, flags);
-    std::vector<void*> objects;
-    for (int i = 0; i < 50; ++i) objects.push_back(*f.slabs.alloc(cache));
+    std::vector<void*> objects(50);
+    for (void*& object : objects) object = *f.slabs.alloc(cache);
     for (std::size_t i = 0; i < objects.size(); ++i) {
       if (i != 20 && i != 30) f.slabs.free(cache, objects[i]);
     }
@@ -180,8 +180,8 @@ TEST_CASE("slab: bulk requests get all or nothing") {
 TEST_CASE("slab: shrink gives back what is empty and nothing else") {
   SlabFixture f;
   ObjectCache& cache = f.make(512);
-  std::vector<void*> objects;
-  for (int i = 0; i < 400; ++i) objects.push_back(*f.slabs.alloc(cache));
+  std::vector<void*> objects(400);
+  for (void*& object : objects) object = *f.slabs.alloc(cache);
   const std::uint32_t full = f.counts().hyp;
   for (std::size_t i = 1; i < objects.size(); ++i) f.slabs.free(cache, objects[i]);
   f.slabs.shrink(cache);
@@ -218,8 +218,8 @@ TEST_CASE("slab: foreign, misplaced and double frees are refused, checked or not
 TEST_CASE("slab: checked caches find a double free however late") {
   SlabFixture f;
   ObjectCache& cache = f.make(48, kChecked);
-  std::vector<void*> objects;
-  for (int i = 0; i < 10; ++i) objects.push_back(*f.slabs.alloc(cache));
+  std::vector<void*> objects(10);
+  for (void*& object : objects) object = *f.slabs.alloc(cache);
   for (void* object : objects) f.slabs.free(cache, object);
   CHECK_EQ(f.slabs.try_free(cache, objects[3]).error(), Error::kCorrupt);
   CHECK_EQ(f.slabs.bad_objects(), 1);
@@ -452,6 +452,7 @@ TEST_CASE("slab: CPUs allocate and free at once, each other's objects too") {
       }
     };
     std::vector<std::thread> threads;
+    threads.reserve(kCpus);
     for (unsigned cpu = 0; cpu < kCpus; ++cpu) threads.emplace_back(run, cpu);
     for (std::thread& thread : threads) thread.join();
     for (auto& slot : exchange) f.slabs.kfree(slot.load());
