@@ -172,9 +172,9 @@ void read_own_binding(const DtNode& hypervisor, Configuration& configuration, Re
 
 bool read_configuration(const DeviceTree& tree, Configuration& configuration, Refusals& refusals) {
   configuration.guests.clear();
-  const auto hypervisor = tree.root().child("hypervisor");
+  const auto hypervisor = tree.find("/hypervisor");
   if (hypervisor) read_own_binding(*hypervisor, configuration, refusals);
-  if (const auto chosen = tree.root().child("chosen")) read_xen_binding(*chosen, configuration, refusals);
+  if (const auto chosen = tree.find("/chosen")) read_xen_binding(*chosen, configuration, refusals);
   if (configuration.guests.empty() && refusals.empty()) {
     refusals.add("/hypervisor: no guest: describe one (dts/README.md), compatible = \"{}\"", kGuest);
   }

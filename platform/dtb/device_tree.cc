@@ -69,9 +69,8 @@ std::string_view DtNode::name() const {
   return name == nullptr ? std::string_view() : std::string_view(name, static_cast<std::size_t>(length));
 }
 
-bool DtNode::is_named(std::string_view wanted) const {
-  const std::string_view own = name();
-  return own.starts_with(wanted) && (own.size() == wanted.size() || own[wanted.size()] == '@');
+bool DtNode::is_name(std::string_view name, std::string_view wanted) {
+  return name.starts_with(wanted) && (name.size() == wanted.size() || name[wanted.size()] == '@');
 }
 
 DtPath DtNode::path() const {
@@ -102,6 +101,18 @@ std::optional<DtProperty> DtNode::property(std::string_view name) const {
       fdt_getprop_namelen(blob_, offset(), name.data(), static_cast<int>(name.size()), &size));
   if (bytes == nullptr || size < 0) return std::nullopt;
   return DtProperty({bytes, static_cast<std::size_t>(size)});
+}
+
+void DtNode::properties(std::span<const std::string_view> names, std::span<std::optional<DtProperty>> values) const {
+  for (int at = fdt_first_property_offset(blob_, offset()); at >= 0; at = fdt_next_property_offset(blob_, at)) {
+    int size = 0;
+    const char* name = nullptr;
+    const auto* bytes = static_cast<const std::byte*>(fdt_getprop_by_offset(blob_, at, &name, &size));
+    if (bytes == nullptr || size < 0) continue;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      if (names[i] == name) values[i] = DtProperty({bytes, static_cast<std::size_t>(size)});
+    }
+  }
 }
 
 bool DtNode::is_compatible(std::string_view compatible) const {
@@ -230,6 +241,19 @@ std::optional<DeviceTree> DeviceTree::open_unchecked(std::span<const std::byte> 
   return DeviceTree(start);
 }
 
+DeviceTree::DeviceTree(const void* blob) : blob_(blob) {
+  for (int at = fdt_first_subnode(blob, 0); at >= 0; at = fdt_next_subnode(blob, at)) {
+    if (!top_.push_back({.offset = at, .name = DtNode(root(), at).name()})) break;
+  }
+}
+
+std::optional<DtNode> DeviceTree::child_of_root(std::string_view name) const {
+  for (const Top& top : top_) {
+    if (DtNode::is_name(top.name, name)) return DtNode(root(), top.offset);
+  }
+  return top_.size() < top_.capacity() ? std::nullopt : root().child(name);
+}
+
 std::size_t DeviceTree::size() const {
   return fdt_totalsize(blob_);
 }
@@ -239,7 +263,7 @@ std::optional<DtNode> DeviceTree::find(std::string_view path) const {
   if (!path.starts_with('/')) {
     // libfdt answers an alias that names itself with endless recursion: followed here, once.
     const std::size_t end = std::min(path.find('/'), path.size());
-    const auto aliases = root().child("aliases");
+    const auto aliases = child_of_root("aliases");
     const auto alias = aliases ? aliases->property(path.substr(0, end)) : std::nullopt;
     const auto target = alias ? alias->string() : std::nullopt;
     if (!target || !target->starts_with('/')) return std::nullopt;
@@ -249,7 +273,8 @@ std::optional<DtNode> DeviceTree::find(std::string_view path) const {
   while (node && !path.empty()) {
     path.remove_prefix(1);
     const std::size_t length = std::min(path.find('/'), path.size());
-    if (length != 0) node = node->child(path.substr(0, length));
+    const std::string_view name = path.substr(0, length);
+    if (!name.empty()) node = node->depth() == 0 ? child_of_root(name) : node->child(name);
     path = path.substr(length);
   }
   return node;

@@ -54,9 +54,13 @@ class DtNode {
 
   [[nodiscard]] std::size_t depth() const { return way_.size() - 1; }  // the root's is 0
   [[nodiscard]] std::string_view name() const;                         // with its unit address: "memory@40000000"
-  [[nodiscard]] bool is_named(std::string_view name) const;            // with or without its unit address
   [[nodiscard]] DtPath path() const;
   [[nodiscard]] std::optional<DtProperty> property(std::string_view name) const;
+  [[nodiscard]] bool is_named(std::string_view wanted) const { return is_name(name(), wanted); }
+  // Whether `name` is `wanted`, with or without its unit address.
+  [[nodiscard]] static bool is_name(std::string_view name, std::string_view wanted);
+  // Several at a time: values[i] is the property names[i].
+  void properties(std::span<const std::string_view> names, std::span<std::optional<DtProperty>> values) const;
   [[nodiscard]] bool has(std::string_view name) const { return property(name).has_value(); }
   [[nodiscard]] bool is_compatible(std::string_view compatible) const;
   class PropertyNames;
@@ -159,9 +163,15 @@ class DeviceTree {
   static constexpr std::size_t kMaxSize = std::size_t{2} << 20;  // as Linux [arm/booting: 4b]
 
  private:
-  explicit DeviceTree(const void* blob) : blob_(blob) {}
+  explicit DeviceTree(const void* blob);
+  [[nodiscard]] std::optional<DtNode> child_of_root(std::string_view name) const;
 
   const void* blob_;
+  struct Top {
+    int offset = 0;
+    std::string_view name;
+  };
+  InplaceVector<Top, 128> top_;  // the root's children, as far as there is room
 };
 
 // `PATH: REASON`.

@@ -139,11 +139,12 @@ std::optional<DtNode>* place_of(std::string_view name, HostNodes& nodes) {
   return place == kPlaces.end() ? nullptr : &(nodes.*(place->node));
 }
 
-void sort_out(const DtNode& node, HostNodes& nodes) {
-  if (node.depth() == 1) {
-    if (auto* place = place_of(node.name(), nodes)) *place = node;
-  }
-  const auto compatible = node.property("compatible");
+void sort_out(const DtNode& node, HostNodes& nodes, HostDescription& host) {
+  static constexpr std::array<std::string_view, 2> kNames = {"compatible", "dma-ranges"};
+  std::array<std::optional<DtProperty>, kNames.size()> values;
+  node.properties(kNames, values);
+  const auto& [compatible, dma_ranges] = values;
+  if (dma_ranges) limit_dma(node, *dma_ranges, host);
   if (!compatible) return;
   const auto keep = [&](bool matches, std::optional<DtNode>& place) {
     if (matches && !place && node.is_enabled()) place = node;
@@ -158,9 +159,12 @@ void read_nodes(const DeviceTree& tree, HostNodes& nodes, HostDescription& host,
   const auto cells = cells_of(tree.root(), refusals);
   bool has_memory = false;
   for (std::optional<DtNode> node = tree.root(); node; node = node->next()) {
-    sort_out(*node, nodes);
-    limit_dma(*node, host);
-    if (node->depth() != 1 || !is_memory_node(*node) || !node->is_enabled()) continue;
+    sort_out(*node, nodes, host);
+    if (node->depth() != 1) continue;
+    const std::string_view name = node->name();
+    if (auto* place = place_of(name, nodes)) *place = node;
+    // [DT 3.4] fixes the name; `device_type` adds nothing to it.
+    if (!DtNode::is_name(name, "memory") || !node->is_enabled()) continue;
     has_memory = true;
     if (cells) read_memory_node(*node, *cells, host, refusals);
   }

@@ -110,8 +110,9 @@ struct HostDescription {
 // `host` is not to be used then.
 [[nodiscard]] bool read_host(const DeviceTree& tree, HostDescription& host, Refusals& refusals);
 
-// The PL011 of /chosen/stdout-path, whatever else is wrong with the blob: what a refusal is printed on. Only
-// `base` and `size` are filled.
+// The PL011 of /chosen/stdout-path, whatever else is wrong: what a refusal is printed on. Only `base` and `size` are
+// filled. From the blob itself when it cannot be opened.
+[[nodiscard]] std::optional<HostUart> find_stdout_uart(const DeviceTree& tree);
 [[nodiscard]] std::optional<HostUart> find_stdout_uart(std::span<const std::byte> blob);
 
 }  // namespace cadastre

@@ -138,9 +138,8 @@ void read_timer(const HostNodes& nodes, HostDescription& host, Refusals& refusal
   }
 }
 
-std::optional<HostUart> find_stdout_uart(std::span<const std::byte> blob) {
-  const auto tree = DeviceTree::open_unchecked(blob);
-  const auto node = tree ? stdout_node(*tree, tree->root().child("chosen")) : std::nullopt;
+std::optional<HostUart> find_stdout_uart(const DeviceTree& tree) {
+  const auto node = stdout_node(tree, tree.find("/chosen"));
   if (!node || !node->is_compatible(kPl011)) return std::nullopt;
   const auto bus = node->parent();
   const auto cells = bus ? cells_of(*bus) : std::nullopt;
@@ -148,6 +147,11 @@ std::optional<HostUart> find_stdout_uart(std::span<const std::byte> blob) {
   const auto range = reg ? cpu_range(*bus, (*reg)[0]) : std::nullopt;
   if (!range) return std::nullopt;
   return HostUart{.base = range->base, .size = range->size};
+}
+
+std::optional<HostUart> find_stdout_uart(std::span<const std::byte> blob) {
+  const auto tree = DeviceTree::open_unchecked(blob);
+  return tree ? find_stdout_uart(*tree) : std::nullopt;
 }
 
 }  // namespace cadastre

@@ -102,9 +102,7 @@ void read_reserved_child(const DtNode& node, DtCells cells, HostDescription& hos
 }
 
 // One past the highest CPU address in a bus's dma-ranges; nothing when it says nothing.
-std::optional<std::uint64_t> dma_end(const DtNode& bus) {
-  const auto ranges = bus.property("dma-ranges");
-  if (!ranges) return std::nullopt;
+std::optional<std::uint64_t> dma_end(const DtNode& bus, const DtProperty& ranges) {
   const auto above = bus.parent();
   const auto child = bus.property("#address-cells");
   const auto size = bus.property("#size-cells");
@@ -115,9 +113,9 @@ std::optional<std::uint64_t> dma_end(const DtNode& bus) {
   }
   const std::size_t entry = std::size_t{child->cell(0)} + parent->cell(0) + size->cell(0);
   std::uint64_t end = 0;
-  for (std::size_t i = 0; entry != 0 && i + entry <= ranges->cells(); i += entry) {
-    const std::uint64_t start = ranges->number(i + child->cell(0), parent->cell(0));
-    const std::uint64_t length = ranges->number(i + child->cell(0) + parent->cell(0), size->cell(0));
+  for (std::size_t i = 0; entry != 0 && i + entry <= ranges.cells(); i += entry) {
+    const std::uint64_t start = ranges.number(i + child->cell(0), parent->cell(0));
+    const std::uint64_t length = ranges.number(i + child->cell(0) + parent->cell(0), size->cell(0));
     const auto cpu = translate(*above, start, DtRangesKind::kDma);
     if (cpu && length != 0) end = std::max(end, *cpu + std::min(length, UINT64_MAX - *cpu));
   }
@@ -125,11 +123,6 @@ std::optional<std::uint64_t> dma_end(const DtNode& bus) {
 }
 
 }  // namespace
-
-// [DT 3.4] fixes the name; `device_type` adds nothing to it.
-bool is_memory_node(const DtNode& node) {
-  return node.is_named("memory");
-}
 
 void read_memory_node(const DtNode& node, DtCells cells, HostDescription& host, Refusals& refusals) {
   const auto reg = DtReg::of(node, cells, refusals);
@@ -172,8 +165,8 @@ void read_reserved_memory(const HostNodes& nodes, HostDescription& host, Refusal
   }
 }
 
-void limit_dma(const DtNode& bus, HostDescription& host) {
-  if (const auto end = dma_end(bus)) host.zone_dma_limit = std::min(host.zone_dma_limit, PhysAddr(*end));
+void limit_dma(const DtNode& bus, const DtProperty& ranges, HostDescription& host) {
+  if (const auto end = dma_end(bus, ranges)) host.zone_dma_limit = std::min(host.zone_dma_limit, PhysAddr(*end));
 }
 
 }  // namespace cadastre

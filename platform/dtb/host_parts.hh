@@ -19,12 +19,11 @@ struct HostNodes {
 // Each adds its refusals and fills what it can.
 
 // host_memory.cc
-[[nodiscard]] bool is_memory_node(const DtNode& node);
 void read_memory_node(const DtNode& node, DtCells cells, HostDescription& host, Refusals& refusals);
 void read_reservations(const DeviceTree& tree, HostDescription& host, Refusals& refusals);
 void read_reserved_memory(const HostNodes& nodes, HostDescription& host, Refusals& refusals);
-// Lowers `zone_dma_limit` to what a bus with `dma-ranges` reaches.
-void limit_dma(const DtNode& bus, HostDescription& host);
+// Lowers `zone_dma_limit` to what the bus reaches by its `dma-ranges`.
+void limit_dma(const DtNode& bus, const DtProperty& ranges, HostDescription& host);
 
 // host_devices.cc
 // Whether it is the machine's GIC or its timer.
