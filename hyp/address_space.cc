@@ -31,7 +31,7 @@ PhysAddr HypAddressSpace::linear_base(const Memblock& memblock) {
 }
 
 Result<> HypAddressSpace::map(std::uint32_t address, PhysAddr physical, std::uint64_t size, HypAttributes attributes) {
-  return table_->map(HypVirtAddr(address), physical, size, attributes);
+  return table().map(HypVirtAddr(address), physical, size, attributes);
 }
 
 Result<> HypAddressSpace::map_linear(PhysAddr start, PhysAddr end, HypAttributes attributes) {
@@ -84,12 +84,12 @@ Result<> HypAddressSpace::map_image(PhysAddr image) {
 Result<> HypAddressSpace::prepare_kmap() {
   constexpr std::uint32_t kAnchor = layout::kKmap + kBlockSize - kPageSize;
   static_assert(kMaxCpus * layout::kKmapPagesPerCpu < kEntriesPerTable);
-  if (const Result<> done = map(kAnchor, table_->root(), kPageSize, HypAttributes::rodata()); !done) return done;
-  Entry* table = nullptr;
-  table_->walk(HypVirtAddr(layout::kKmap), [&](unsigned level, Entry entry) {
-    if (level == 2) table = environment_.table_at(entry_address(entry));
+  if (const Result<> done = map(kAnchor, table().root(), kPageSize, HypAttributes::rodata()); !done) return done;
+  Entry* windows = nullptr;
+  table().walk(HypVirtAddr(layout::kKmap), [&](unsigned level, Entry entry) {
+    if (level == 2) windows = environment_.table_at(entry_address(entry));
   });
-  arch::machine.set_kmap_table(table);
+  arch::machine.set_kmap_table(windows);
   return {};
 }
 
@@ -111,7 +111,7 @@ Result<> HypAddressSpace::build(const Memblock& memblock, const BootMappings& bo
 
 void HypAddressSpace::activate() const {
   arch::dsb_ish();
-  arch::HTTBR::write(table_->root().value());
+  arch::HTTBR::write(table().root().value());
   arch::isb();
   arch::TLBIALLH::write(0);
   arch::dsb();

@@ -9,6 +9,7 @@
 #include "arch/armv7/hyp_environment.hh"
 #include "arch/armv7/layout.hh"
 #include "mm/address.hh"
+#include "mm/check.hh"
 #include "mm/error.hh"
 #include "mm/hyp_table.hh"
 #include "mm/memblock.hh"
@@ -33,7 +34,7 @@ class HypAddressSpace {
   [[nodiscard]] Result<> build(const Memblock& memblock, const BootMappings& boot);
   // Switches this CPU to the final tables, and off goes whatever is writable and executable (HSCTLR.WXN).
   void activate() const;
-  [[nodiscard]] PhysAddr root() const { return table_->root(); }
+  [[nodiscard]] PhysAddr root() const { return table().root(); }
 
   // Device registers; [physical, physical + size) need not be page-aligned.
   [[nodiscard]] Result<void*> ioremap(PhysAddr physical, std::size_t size) EXCLUDES(lock_);
@@ -52,9 +53,19 @@ class HypAddressSpace {
   [[nodiscard]] Result<> map_image(PhysAddr image);
   [[nodiscard]] Result<> prepare_kmap();
 
+  using Table = HypTable<arch::HypEnvironment>;
+  [[nodiscard]] Table& table() {
+    CHECK(table_.has_value());
+    return *table_;
+  }
+  [[nodiscard]] const Table& table() const {
+    CHECK(table_.has_value());
+    return *table_;
+  }
+
   Spinlock lock_;
   arch::HypEnvironment environment_;
-  std::optional<HypTable<arch::HypEnvironment>> table_;  // from `build` on
+  std::optional<Table> table_;  // from `build` on
   std::uint32_t next_ioremap_ GUARDED_BY(lock_) = layout::kVmalloc;
 };
 

@@ -58,7 +58,7 @@ bool start_cpu(unsigned cpu, std::uint32_t mpidr, PhysAddr image) {
   }
   // Read with the caches still off.
   arch::clean_data_cache(&secondary_root, sizeof secondary_root);
-  arch::clean_data_cache(secondary_stacks.data(), sizeof secondary_stacks);
+  arch::clean_data_cache(&secondary_stacks, sizeof secondary_stacks);
   const PhysAddr entry = image + static_cast<std::uint64_t>(secondary_entry - __image_start);
   const std::int32_t answer =
       psci_call(psci_conduit(), kPsciCpuOn, mpidr, static_cast<std::uint32_t>(entry.value()), cpu);

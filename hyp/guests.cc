@@ -60,6 +60,12 @@ ObjectsOf<Vcpu> vcpus(memory.slabs);
   return !options.lines && number_of(guest) == 0;
 }
 
+// Whole lines, for whoever does not have the terminal.
+[[nodiscard]] LineConsole& lines_of(Guest& guest) {
+  if (!guest.lines) guest.lines.emplace(guest.plan->name.view(), raw_console);
+  return *guest.lines;
+}
+
 // Takes back what there is of a guest, made in part or as a whole.
 void destroy(Guest& guest) {
   if (has_terminal(guest)) console_input.attach(nullptr);
@@ -79,7 +85,7 @@ Result<> create(Guest& guest) {
   const Result<Pfn> root = memory.pages.alloc(kRootOrder, kZero);
   if (!root) return std::unexpected(root.error());
   guest.root = address_of(*root);
-  TextSink& output = has_terminal(guest) ? static_cast<TextSink&>(raw_console) : *guest.lines;
+  TextSink& output = has_terminal(guest) ? static_cast<TextSink&>(raw_console) : lines_of(guest);
   const Result<Vm*> vm = vms.create(owner_of(guest), plan.name.view(), plan.cpus, plan.memory, guest.root, output);
   if (!vm) return std::unexpected(vm.error());
   guest.vm = *vm;
@@ -160,14 +166,13 @@ void start_guests(const Configuration& configuration, const HostDescription& hos
   for (std::size_t i = 0; i < configuration.guests.size(); ++i) {
     Guest& guest = guests[i];
     guest.plan = &configuration.guests[i];
-    guest.lines.emplace(guest.plan->name.view(), raw_console);
     if (!start(guest)) leave(/*has_failed=*/true);
   }
 }
 
 void finish_guest(Vm& vm) {
   Guest& guest = guests[vm.id() - 1U];
-  guest.lines->finish();
+  lines_of(guest).finish();
   const Vm::Stop why = vm.stop_reason();
   destroy(guest);
   const bool restart = wants_restart(guest, why);

@@ -11,6 +11,7 @@
 #include "hyp/guest_map.hh"
 #include "hyp/memory.hh"
 #include "hyp/vm.hh"
+#include "mm/check.hh"
 
 namespace cadastre {
 namespace {
@@ -82,11 +83,12 @@ Result<> load_guest(Vm& vm, const GuestPlan& plan) {
 
 void MappedReader::read(PhysAddr from, std::span<std::byte> to) {
   std::byte* target = to.data();
-  static_cast<void>(for_each_piece(from, to.size(), [&](std::span<const std::byte> bytes) -> Result<> {
+  const Result<> done = for_each_piece(from, to.size(), [&](std::span<const std::byte> bytes) -> Result<> {
     std::memcpy(target, bytes.data(), bytes.size());
     target += bytes.size();
     return {};
-  }));
+  });
+  CHECK(done.has_value());  // copying does not fail
 }
 
 }  // namespace cadastre

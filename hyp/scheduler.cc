@@ -154,7 +154,7 @@ void RunQueue::switch_to(Vcpu* vcpu) {
 }
 
 void RunQueue::run_loaded(Vcpu& vcpu) {
-  Vgic& vgic = vcpu.vm.vgic();
+  const Vgic& vgic = vcpu.vm.vgic();
   do {
     if (vgic.dirty(vcpu.index)) [[unlikely]]
       refresh_list_registers(vcpu);
