@@ -76,6 +76,11 @@ bool start_cpu(unsigned cpu, std::uint32_t mpidr, PhysAddr image) {
   return true;
 }
 
+// The pages on other CPUs' lists are in the way of whoever wants a range of frames.
+void drain_page_lists(void* /*context*/) {
+  call_on_all_cpus([](void*) { memory.pages.drain(arch::this_cpu().index); }, nullptr);
+}
+
 }  // namespace
 
 void init_boot_cpu(const HostDescription& host) {
@@ -88,6 +93,8 @@ void init_boot_cpu(const HostDescription& host) {
 
 unsigned start_secondary_cpus(const HostDescription& host, PhysAddr image) {
   secondary_root = hyp_space.root().value();
+  join_cross_calls();
+  memory.pages.set_drain_others(drain_page_lists, nullptr);
   const auto count = static_cast<unsigned>(host.cpus.size());
   for (unsigned cpu = 0; cpu < count; ++cpu) {
     if (host.cpus[cpu].mpidr == this_affinity()) continue;

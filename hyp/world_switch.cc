@@ -48,6 +48,11 @@ void read_list_registers(GichState& image) {
   });
 }
 
+// Physical interrupts that the guest has ended otherwise than through a list register.
+void deactivate_ended(Vcpu& vcpu) {
+  while (const auto interrupt = vcpu.vm.vgic().next_deactivation(vcpu.index)) gic.deactivate(*interrupt);
+}
+
 }  // namespace
 
 void init_world_switch() {
@@ -94,6 +99,7 @@ void refresh_vmid(Vcpu& vcpu) {
 void unload_vcpu(Vcpu& vcpu) {
   vcpu.virtual_timer.save_and_stop();
   sync_list_registers(vcpu);
+  deactivate_ended(vcpu);
   gic.set_active(virtual_timer_interrupt(), false);
   volatile std::uint32_t* gich = gic.gich();
   vcpu.gich.vmcr = gich[kGichVmcr];
@@ -109,7 +115,7 @@ void refresh_list_registers(Vcpu& vcpu) {
   read_list_registers(vcpu.gich);
   vcpu.vm.kick(vgic.flush(vcpu.index, vcpu.gich));
   write_list_registers(vcpu.gich);
-  while (const auto interrupt = vgic.next_deactivation(vcpu.index)) gic.deactivate(*interrupt);
+  deactivate_ended(vcpu);
 }
 
 void sync_list_registers(Vcpu& vcpu) {

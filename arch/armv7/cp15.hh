@@ -1,4 +1,4 @@
-// The system registers of coprocessor 15 (and the HYP-mode ones among them), each a type with `read` and
+// The system registers of coprocessor 15 (and the HYP-mode ones among them; ThumbEE's of coprocessor 14), each a type with `read` and
 // `write` [ARMv7 B3.17, table B3-42]. Reads are volatile where the hardware changes the value behind our
 // back.
 #pragma once
@@ -17,6 +17,17 @@ namespace cadastre::arch {
     [[gnu::always_inline]] static void write(std::uint32_t value) {                               \
       asm volatile("mcr p15, " #op1 ", %0, " #crn ", " #crm ", " #op2 : : "r"(value) : "memory"); \
     }                                                                                             \
+  }
+#define CP14_32(name, op1, crn, crm, op2)                                                              \
+  struct name {                                                                                        \
+    [[gnu::always_inline]] static std::uint32_t read() {                                               \
+      std::uint32_t value;                                                                             \
+      asm volatile("mrc p14, " #op1 ", %0, " #crn ", " #crm ", " #op2 : "=r"(value));                  \
+      return value;                                                                                    \
+    }                                                                                                  \
+    [[gnu::always_inline]] static void write(std::uint32_t value) {                                    \
+      asm volatile("mcr p14, " #op1 ", %0, " #crn ", " #crm ", " #op2 : : "r"(value) : "memory");      \
+    }                                                                                                  \
   }
 #define CP15_64(name, op1, crm)                                                      \
   struct name {                                                                      \
@@ -86,6 +97,10 @@ CP15_32(TPIDRURW, 0, c13, c0, 2);
 CP15_32(TPIDRURO, 0, c13, c0, 3);
 CP15_32(TPIDRPRW, 0, c13, c0, 4);
 
+// ThumbEE, which Cortex-A7 and A15 have [ARMv7 A2.10].
+CP14_32(TEECR, 6, c0, c0, 0);
+CP14_32(TEEHBR, 6, c1, c0, 0);
+
 // Address translation [ARMv7 B3.12]: write an address, read PAR.
 CP15_32(ATS1CPR, 0, c7, c8, 0);
 CP15_32(ATS12NSOPR, 0, c7, c8, 4);
@@ -127,6 +142,7 @@ CP15_32(PMSELR, 0, c9, c12, 5);
 CP15_32(PMXEVCNTR, 0, c9, c13, 2);
 
 #undef CP15_32
+#undef CP14_32
 #undef CP15_64
 
 }  // namespace cadastre::arch

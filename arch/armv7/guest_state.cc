@@ -69,7 +69,9 @@ void write(const BankedRegisters& registers) {
   OPERATION(contextidr, CONTEXTIDR); \
   OPERATION(tpidrurw, TPIDRURW);     \
   OPERATION(tpidruro, TPIDRURO);     \
-  OPERATION(tpidrprw, TPIDRPRW)
+  OPERATION(tpidrprw, TPIDRPRW);     \
+  OPERATION(teecr, TEECR);           \
+  OPERATION(teehbr, TEEHBR)
 
 void read(SystemRegisters& registers) {
   FOR_EACH_SYSTEM(READ_SYSTEM);

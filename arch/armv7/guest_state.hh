@@ -35,6 +35,7 @@ struct SystemRegisters {
   std::uint32_t amair0 = 0, amair1 = 0;
   std::uint32_t vbar = 0;
   std::uint32_t contextidr = 0, tpidrurw = 0, tpidruro = 0, tpidrprw = 0;
+  std::uint32_t teecr = 0, teehbr = 0;
 
   void save();
   void restore() const;
