@@ -139,6 +139,14 @@ TEST_CASE("modules lie in RAM, clear of the hypervisor and of each other") {
   CHECK(refuses(refused_at(PhysAddr(0x5100'0000), 0), "is empty"));
 }
 
+TEST_CASE("modules may touch each other and what the hypervisor holds") {
+  Scene scene;
+  scene.add("a", PhysAddr(0x4010'0000), raw_file(4096)).initrd =
+      module_at("/hypervisor/a/initrd", PhysAddr(0x4010'1000), 4096);
+  scene.add("b", PhysAddr(0x4010'2000), raw_file(4096));
+  CHECK(scene.check());
+}
+
 TEST_CASE("two guests may start from one file, and only in the same role") {
   Scene scene;
   scene.add("a", PhysAddr(0x5000'0000), raw_file(4096));

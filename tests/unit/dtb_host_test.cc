@@ -145,6 +145,15 @@ TEST_CASE("a console behind an alias, with options, on a bus with ranges is foun
   CHECK_EQ(reading.host.uart.interrupt, 0);
 }
 
+TEST_CASE("a console that its bus does not map is refused") {
+  const auto bus = [](DtbBuilder& b) {
+    b.begin("soc").cells("#address-cells", {1}).cells("#size-cells", {1}).cells("ranges", {0, 1, 0, 0x4000});
+    b.begin("serial@4000").texts("compatible", {"arm,pl011"}).cells("reg", {0x4000, 0x1000}).end().end();
+  };
+  const auto blob = virt_dtb({.more = bus}, [](void* b) { set_text(b, "/chosen", "stdout-path", "/soc/serial@4000"); });
+  CHECK(refuses(read_host_from(blob).refusals, "/soc/serial@4000", "not pages that the CPU reaches"));
+}
+
 TEST_CASE("the console's UART is found in a tree that is refused otherwise") {
   const auto blob = virt_dtb({}, [](void* b) { remove_node(b, "/memory@40000000"); });
   const auto uart = find_stdout_uart(blob.bytes());
