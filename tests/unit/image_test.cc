@@ -51,7 +51,7 @@ TEST_CASE("of a zImage without tags, or with tags beyond its end, the size is gu
   put_word(odd, 0x38, 0xffe);
   CHECK_EQ(recognised_as<ZImage>(odd).unpacked_end, 0x8000 + (5 * 0x1000));
   Bytes beyond = zimage_file({});
-  for (const std::uint32_t size_at : {0xffff'fffe, 0xffd}) {
+  for (const std::uint32_t size_at : {0xffff'fffeU, 0xffdU}) {
     put_word(beyond, 0x88, size_at);
     CHECK_EQ(recognised_as<ZImage>(beyond).unpacked_end, 0x8000 + (5 * 0x1000));
   }
