@@ -1,6 +1,8 @@
 #include "hyp/audit.hh"
 
+#include "arch/armv7/cpu.hh"
 #include "hyp/console.hh"
+#include "hyp/cross_call.hh"
 #include "hyp/memory.hh"
 
 namespace cadastre {
@@ -15,15 +17,25 @@ bool failed(std::string_view format, const Arguments&... arguments) {
   return false;
 }
 
+// Empty slabs and pages on a CPU's lists are no use of memory, only a habit; each CPU has its own.
+void put_away() {
+  call_on_all_cpus(
+      [](void*) {
+        memory.slabs.shrink_all();
+        memory.pages.drain(arch::this_cpu().index);
+      },
+      nullptr);
+}
+
 }  // namespace
 
 void open_books() {
-  memory.slabs.shrink_all();
+  put_away();
   if (const auto counts = memory.pages.audit()) hyp_frames_at_start = counts->hyp;
 }
 
 bool audit() {
-  memory.slabs.shrink_all();  // empty slabs are no use of memory, only a habit
+  put_away();
   const auto counts = memory.pages.audit();
   if (!counts) return failed("frame {}: {}", counts.error().frame, counts.error().what);
   if (const Result<> slabs = memory.slabs.audit(); !slabs) return failed("slab caches: {}", to_string(slabs.error()));
