@@ -30,6 +30,7 @@
 #include "hyp/vm.hh"
 #include "hyp/world_switch.hh"
 #include "mm/address.hh"
+#include "mm/check.hh"
 #include "platform/dtb/device_tree.hh"
 #include "platform/dtb/host.hh"
 
@@ -151,14 +152,19 @@ void init_devices() {
 
 // The guests' plan against what there is. Nothing is made before all of it is known to be good.
 void check_configuration() {
-  const PhysRange occupied[] = {image, dtb};
+  InplaceVector<PhysRange, decltype(host.reserved_memory)::capacity() + 2> occupied;
+  bool fits = occupied.push_back(image) && occupied.push_back(dtb);
+  for (const ReservedMemory& reserved : host.reserved_memory) {
+    if (reserved.no_map) fits = fits && occupied.push_back({.base = reserved.base, .size = reserved.size});
+  }
+  CHECK(fits);
   const HostResources resources{
       .free_memory = std::uint64_t{memory.pages.free_frames()} << kPageShift,
       .guest_overhead = sizeof(Vm) + Stage2<GuestEnvironment>::kRootBytes + kSlabSlack,
       .vcpu_overhead = sizeof(Vcpu),
       .max_vcpus = Vm::kMaxVcpus,
       .memory = std::span(host.memory.begin(), host.memory.size()),
-      .occupied = occupied,
+      .occupied = std::span(occupied.begin(), occupied.size()),
   };
   MappedReader reader;
   if (!check_plan(configuration, resources, reader, refusals)) refuse_and_power_off();
