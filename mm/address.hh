@@ -29,9 +29,7 @@ class Address {
   [[nodiscard]] constexpr Value value() const { return value_; }
   [[nodiscard]] constexpr bool is_aligned(Value alignment) const { return (value_ & (alignment - 1)) == 0; }
   // `alignment` is a power of two. `aligned_up` wraps at the top of the space as unsigned arithmetic does.
-  [[nodiscard]] constexpr Address aligned_down(Value alignment) const {
-    return Address(value_ & ~(alignment - 1));
-  }
+  [[nodiscard]] constexpr Address aligned_down(Value alignment) const { return Address(value_ & ~(alignment - 1)); }
   [[nodiscard]] constexpr Address aligned_up(Value alignment) const {
     return Address((value_ + alignment - 1) & ~(alignment - 1));
   }

@@ -31,11 +31,9 @@ class DirtyLog {
   // Begins with everything clean. `level` is 2 or 3, and `first` and `size` multiples of the granule
   // (kInvalid); `words` is at least words_for(size, level) long (kLimit), and the log's until `stop`. kBusy
   // if it runs already.
-  [[nodiscard]] Result<> start(IpaAddr first, std::uint64_t size, unsigned level,
-                               std::span<std::uint32_t> words) {
+  [[nodiscard]] Result<> start(IpaAddr first, std::uint64_t size, unsigned level, std::span<std::uint32_t> words) {
     if (level != 2 && level != kLastLevel) return std::unexpected(Error::kInvalid);
-    if (size == 0 || ((first.value() | size) & (level_size(level) - 1)) != 0)
-      return std::unexpected(Error::kInvalid);
+    if (size == 0 || ((first.value() | size) & (level_size(level) - 1)) != 0) return std::unexpected(Error::kInvalid);
     if (words.size() < words_for(size, level)) return std::unexpected(Error::kLimit);
     if (is_active()) return std::unexpected(Error::kBusy);
     words_ = words.first(words_for(size, level));
@@ -63,16 +61,14 @@ class DirtyLog {
     const std::uint64_t from = std::max(ipa, first_) - first_;
     const std::uint64_t to = std::min(ipa + size, first_ + size_) - first_;
     if (ipa + size <= first_) return;
-    for (std::uint64_t granule = from >> level_shift(level_); granule << level_shift(level_) < to;
-         ++granule) {
+    for (std::uint64_t granule = from >> level_shift(level_); granule << level_shift(level_) < to; ++granule) {
       words_[static_cast<std::size_t>(granule / kGranulesPerWord)] |= 1U << granule % kGranulesPerWord;
     }
   }
   [[nodiscard]] bool is_dirty(IpaAddr ipa) const {
     if (!covers(ipa)) return false;
     const std::uint64_t granule = (ipa - first_) >> level_shift(level_);
-    return (words_[static_cast<std::size_t>(granule / kGranulesPerWord)] >> granule % kGranulesPerWord & 1) !=
-           0;
+    return (words_[static_cast<std::size_t>(granule / kGranulesPerWord)] >> granule % kGranulesPerWord & 1) != 0;
   }
   // Returns word `index` and makes its granules clean.
   [[nodiscard]] std::uint32_t take(std::size_t index) {

@@ -29,8 +29,7 @@ class FormatArgument {
                                       : Kind::kUnsigned),
         number_(static_cast<std::uint64_t>(value)) {}
   template <class Tag, class V>
-  explicit(false) constexpr FormatArgument(Address<Tag, V> address)
-      : kind_(Kind::kAddress), number_(address.value()) {}
+  explicit(false) constexpr FormatArgument(Address<Tag, V> address) : kind_(Kind::kAddress), number_(address.value()) {}
   explicit(false) FormatArgument(const void* pointer)
       : kind_(Kind::kAddress), number_(reinterpret_cast<std::uintptr_t>(pointer)) {}
   explicit(false) constexpr FormatArgument(std::string_view text) : kind_(Kind::kText), text_(text) {}
@@ -47,8 +46,7 @@ class FormatArgument {
 };
 
 // Returns the part of `buffer` that was written. No terminating zero.
-std::string_view vformat_to(std::span<char> buffer, std::string_view format,
-                            std::span<const FormatArgument> arguments);
+std::string_view vformat_to(std::span<char> buffer, std::string_view format, std::span<const FormatArgument> arguments);
 
 template <class... Arguments>
 std::string_view format_to(std::span<char> buffer, std::string_view format, const Arguments&... arguments) {

@@ -27,9 +27,7 @@ class HypAttributes {
  public:
   constexpr HypAttributes() = default;
 
-  [[nodiscard]] static constexpr HypAttributes text() {
-    return of(HypMemory::kNormal).read_only().executable();
-  }
+  [[nodiscard]] static constexpr HypAttributes text() { return of(HypMemory::kNormal).read_only().executable(); }
   [[nodiscard]] static constexpr HypAttributes rodata() { return of(HypMemory::kNormal).read_only(); }
   [[nodiscard]] static constexpr HypAttributes data() { return of(HypMemory::kNormal); }
   [[nodiscard]] static constexpr HypAttributes device() { return of(HypMemory::kDevice); }
@@ -62,8 +60,7 @@ class HypAttributes {
 };
 
 static_assert(HypAttributes::data().bits() == 0x0040'0000'0000'0740);
-static_assert(HypAttributes::text().bits() == 0x7c0 &&
-              HypAttributes::device().bits() == 0x0040'0000'0000'0744);
+static_assert(HypAttributes::text().bits() == 0x7c0 && HypAttributes::device().bits() == 0x0040'0000'0000'0744);
 
 struct HypGeometry {
   using Input = HypVirtAddr;

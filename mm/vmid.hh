@@ -24,9 +24,7 @@ class Vmid {
   // What VTTBR holds, and what an invalidation of this guest's translations names. 0: it never ran, so no TLB
   // knows it. To be read after the tables are changed and a DSB: a CPU that enters the guest meanwhile
   // publishes the number before it walks.
-  [[nodiscard]] std::uint8_t number() const {
-    return static_cast<std::uint8_t>(tag_.load(std::memory_order_seq_cst));
-  }
+  [[nodiscard]] std::uint8_t number() const { return static_cast<std::uint8_t>(tag_.load(std::memory_order_seq_cst)); }
 
  private:
   friend class VmidAllocator;

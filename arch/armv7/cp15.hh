@@ -18,16 +18,16 @@ namespace cadastre::arch {
       asm volatile("mcr p15, " #op1 ", %0, " #crn ", " #crm ", " #op2 : : "r"(value) : "memory"); \
     }                                                                                             \
   }
-#define CP14_32(name, op1, crn, crm, op2)                                                              \
-  struct name {                                                                                        \
-    [[gnu::always_inline]] static std::uint32_t read() {                                               \
-      std::uint32_t value;                                                                             \
-      asm volatile("mrc p14, " #op1 ", %0, " #crn ", " #crm ", " #op2 : "=r"(value));                  \
-      return value;                                                                                    \
-    }                                                                                                  \
-    [[gnu::always_inline]] static void write(std::uint32_t value) {                                    \
-      asm volatile("mcr p14, " #op1 ", %0, " #crn ", " #crm ", " #op2 : : "r"(value) : "memory");      \
-    }                                                                                                  \
+#define CP14_32(name, op1, crn, crm, op2)                                                         \
+  struct name {                                                                                   \
+    [[gnu::always_inline]] static std::uint32_t read() {                                          \
+      std::uint32_t value;                                                                        \
+      asm volatile("mrc p14, " #op1 ", %0, " #crn ", " #crm ", " #op2 : "=r"(value));             \
+      return value;                                                                               \
+    }                                                                                             \
+    [[gnu::always_inline]] static void write(std::uint32_t value) {                               \
+      asm volatile("mcr p14, " #op1 ", %0, " #crn ", " #crm ", " #op2 : : "r"(value) : "memory"); \
+    }                                                                                             \
   }
 #define CP15_64(name, op1, crm)                                                      \
   struct name {                                                                      \

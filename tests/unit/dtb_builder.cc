@@ -74,10 +74,7 @@ void add_cpus(DtbBuilder& builder, const VirtMachine& machine) {
 }
 
 void add_devices(DtbBuilder& builder) {
-  builder.begin("psci")
-      .text("method", "smc")
-      .texts("compatible", {"arm,psci-1.0", "arm,psci-0.2", "arm,psci"})
-      .end();
+  builder.begin("psci").text("method", "smc").texts("compatible", {"arm,psci-1.0", "arm,psci-0.2", "arm,psci"}).end();
   builder.begin("pcie@10000000").cells("#address-cells", {3}).cells("#size-cells", {2});
   builder.cells("ranges", {0x200'0000, 0, 0x1000'0000, 0, 0x1000'0000, 0, 0x2eff'0000}).end();
   builder.begin("pl011@9000000").texts("clock-names", {"uartclk", "apb_pclk"});
@@ -91,10 +88,7 @@ void add_devices(DtbBuilder& builder) {
   builder.begin("timer").cells("interrupts", {1, 13, 0x104, 1, 14, 0x104, 1, 11, 0x104, 1, 10, 0x104});
   builder.flag("always-on").text("compatible", "arm,armv7-timer").end();
   builder.begin("apb-pclk").cells("phandle", {kClockPhandle}).text("clock-output-names", "clk24mhz");
-  builder.cells("clock-frequency", {24'000'000})
-      .cells("#clock-cells", {0})
-      .text("compatible", "fixed-clock")
-      .end();
+  builder.cells("clock-frequency", {24'000'000}).cells("#clock-cells", {0}).text("compatible", "fixed-clock").end();
 }
 
 }  // namespace
@@ -191,8 +185,7 @@ Blob virt_dtb(const VirtMachine& machine, const std::function<void(void* blob)>&
   return open;
 }
 
-void set_cells(void* blob, const char* path, const char* property,
-               std::initializer_list<std::uint32_t> values) {
+void set_cells(void* blob, const char* path, const char* property, std::initializer_list<std::uint32_t> values) {
   const auto bytes = big_endian(values);
   expect(fdt_setprop(blob, offset_of(blob, path), property, bytes.data(), static_cast<int>(bytes.size())));
 }

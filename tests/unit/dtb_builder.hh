@@ -69,8 +69,7 @@ struct VirtMachine {
 [[nodiscard]] Blob virt_dtb(const VirtMachine& machine, const std::function<void(void* blob)>& change);
 
 // Edits for `change`: `path` must exist.
-void set_cells(void* blob, const char* path, const char* property,
-               std::initializer_list<std::uint32_t> values);
+void set_cells(void* blob, const char* path, const char* property, std::initializer_list<std::uint32_t> values);
 void set_text(void* blob, const char* path, const char* property, const char* value);
 void set_flag(void* blob, const char* path, const char* property);
 void remove_property(void* blob, const char* path, const char* property);
