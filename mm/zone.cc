@@ -38,7 +38,7 @@ bool Zone::is_above(std::uint32_t mark, unsigned order, ZoneKind highest, AllocF
 }
 
 void set_watermarks(std::array<Zone, kMaxZones>& zones) {
-  std::uint64_t low_memory = 0;
+  std::uint64_t low_memory = 0;  // pages that low zones manage
   for (const Zone& zone : zones) {
     if (zone.kind() != ZoneKind::kHighmem) low_memory += zone.managed();
   }
@@ -50,9 +50,10 @@ void set_watermarks(std::array<Zone, kMaxZones>& zones) {
   for (Zone& zone : zones) {
     const std::uint32_t managed = zone.managed();
     if (managed == 0) continue;
-    // High memory is for those who can wait: a token amount.
-    const std::uint64_t min = zone.kind() == ZoneKind::kHighmem ? std::clamp<std::uint64_t>(managed / 1024, 32, 128)
-                                                                : min_total * managed / low_memory;
+    // High memory is for those who can wait: a token amount. A low zone's share is its part of low memory.
+    const std::uint64_t min = zone.kind() == ZoneKind::kHighmem || low_memory == 0
+                                  ? std::clamp<std::uint64_t>(managed / 1024, 32, 128)
+                                  : min_total * managed / low_memory;
     // A zone of a few pages keeps no more than a part of them.
     const auto mark = static_cast<std::uint32_t>(std::min<std::uint64_t>(min, managed / 8));
     const std::uint32_t step = std::max(mark / 4, managed / 1000);
