@@ -74,7 +74,9 @@ ram_bytes=$(bytes "$memory") || usage "--memory '$memory' is not a size like 512
 [[ $timeout =~ ^[0-9]+$ ]] || usage "--timeout '$timeout' is not a number of seconds"
 
 if [[ ! ${CADASTRE_NO_BUILD-} ]]; then
-  "$root/scripts/setup.sh" || exit $status_not_ready
+  # The LPAE kernel is for the few who name it.
+  guest=$(grep -qs build/guests/linux-lpae/ "$config" && echo linux-lpae) || true
+  "$root/scripts/setup.sh" ${guest:+"$guest"} || exit $status_not_ready
   build armv7-release
 fi
 

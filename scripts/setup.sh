@@ -2,9 +2,12 @@
 # Installs what building, running and testing need, and fetches the guests. Everything comes from Debian 12's packages
 # by name; what is there already is left alone, so a second run returns at once.
 #
-#   build/downloads     the armhf packages, as they came
-#   build/sysroot       what of them the hypervisor is linked with
-#   build/guests/linux  zImage, System.map, config, modules and initramfs.cpio.gz of the Linux guest
+# usage: scripts/setup.sh [linux-lpae]     the guest that is named, besides what everybody needs
+#
+#   build/downloads          the armhf packages, as they came
+#   build/sysroot            what of them the hypervisor is linked with
+#   build/guests/linux       zImage, System.map, config, modules and initramfs.cpio.gz of the Linux guest
+#   build/guests/linux-lpae  the same but for the initramfs, of the kernel whose tables are LPAE's
 set -euo pipefail
 # shellcheck source=scripts/lib/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib/common.sh"
@@ -112,34 +115,51 @@ make_sysroot() {
   replace "$sysroot"
 }
 
-# linux-image-armmp is a meta package; the kernel is its first dependency.
+# fetch_kernel META FILE: the meta package's first dependency is the kernel: build/downloads/FILE.deb.
 fetch_kernel() {
   local image
-  if [[ ! -e $root/build/downloads/linux-image.deb ]]; then
+  if [[ ! -e $root/build/downloads/$2.deb ]]; then
     update_armhf_lists
-    image=$(apt-cache "${armhf_options[@]}" depends linux-image-armmp | sed -n 's/^ *Depends: //p' | head -n 1)
-    if [[ -z $image ]]; then die $status_not_ready "apt-cache does not know linux-image-armmp:armhf (see build/apt/update.log)"; fi
+    image=$(apt-cache "${armhf_options[@]}" depends "$1" | sed -n 's/^ *Depends: //p' | head -n 1)
+    if [[ -z $image ]]; then die $status_not_ready "apt-cache does not know $1:armhf (see build/apt/update.log)"; fi
     fetch "$image"
-    mv -- "$root/build/downloads/$image.deb" "$root/build/downloads/linux-image.deb"
+    mv -- "$root/build/downloads/$image.deb" "$root/build/downloads/$2.deb"
   fi
+}
+
+# unpack_kernel FILE GUEST-DIRECTORY
+unpack_kernel() {
+  mkdir -p "$2/package"
+  unpack "$1" "$2/package" './boot/*' './lib/modules/*/modules.*' './lib/modules/*/kernel/drivers/virtio/*'
+  mv "$2"/package/boot/vmlinuz-* "$2/zImage"
+  mv "$2"/package/boot/System.map-* "$2/System.map"
+  mv "$2"/package/boot/config-* "$2/config"
+  mv "$2"/package/lib/modules "$2/modules"
+  rm -r -- "$2/package"
 }
 
 make_linux_guest() {
   local guest=$root/build/guests/linux recipe="boot, virtio modules, busybox"
   if is_made_from "$guest" "$recipe"; then return; fi
-  fetch_kernel
+  fetch_kernel linux-image-armmp linux-image
   fetch busybox-static
   say "unpacking build/guests/linux"
   rm -rf -- "$guest.new"
-  mkdir -p "$guest.new/package"
-  unpack linux-image "$guest.new/package" './boot/*' './lib/modules/*/modules.*' './lib/modules/*/kernel/drivers/virtio/*'
-  unpack busybox-static "$guest.new/package" ./bin/busybox
-  mv "$guest.new"/package/boot/vmlinuz-* "$guest.new/zImage"
-  mv "$guest.new"/package/boot/System.map-* "$guest.new/System.map"
-  mv "$guest.new"/package/boot/config-* "$guest.new/config"
-  mv "$guest.new"/package/lib/modules "$guest.new/modules"
-  mv "$guest.new"/package/bin/busybox "$guest.new/busybox"
-  rm -r -- "$guest.new/package"
+  unpack_kernel linux-image "$guest.new"
+  unpack busybox-static "$guest.new" ./bin/busybox
+  mv "$guest.new/bin/busybox" "$guest.new/busybox"
+  rmdir -- "$guest.new/bin"
+  printf '%s\n' "$recipe" >"$guest.new/made-from"
+  replace "$guest"
+}
+
+make_linux_lpae_guest() {
+  local guest=$root/build/guests/linux-lpae recipe="boot, virtio modules"
+  if is_made_from "$guest" "$recipe"; then return; fi
+  fetch_kernel linux-image-armmp-lpae linux-image-lpae
+  say "unpacking build/guests/linux-lpae"
+  rm -rf -- "$guest.new"
+  unpack_kernel linux-image-lpae "$guest.new"
   printf '%s\n' "$recipe" >"$guest.new/made-from"
   replace "$guest"
 }
@@ -164,12 +184,14 @@ set_up() {
   make_sysroot
   make_linux_guest
   make_initramfs
+  if [[ ${1-} == linux-lpae ]]; then make_linux_lpae_guest; fi
 }
 
 if [[ ${1-} == --help ]]; then
-  sed -n '2,7s/^# \{0,1\}//p' "$0"
+  sed -n '2,10s/^# \{0,1\}//p' "$0"
   exit
 fi
 if ! command -v apt-get >/dev/null; then die $status_not_ready "this needs Debian 12 (apt-get and dpkg)"; fi
+if (($# > 1)) || [[ ${1-linux-lpae} != linux-lpae ]]; then die $status_not_ready "no guest is called '$*' (--help)"; fi
 make_scratch
-locked setup set_up
+locked setup set_up "$@"

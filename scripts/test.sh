@@ -8,7 +8,7 @@ set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib/common.sh"
 cd -- "$root"
 
-"$root/scripts/setup.sh"
+"$root/scripts/setup.sh" linux-lpae
 for preset in armv7-release host armhf; do
   say "building $preset"
   build "$preset"
