@@ -1,0 +1,62 @@
+#include <cstddef>
+#include <string_view>
+
+#include "hyp/bench.hh"
+#include "hyp/bench_count.hh"
+#include "hyp/memory.hh"
+#include "mm/check.hh"
+
+namespace cadastre {
+namespace {
+
+using bench::measure;
+
+constexpr unsigned kPairs = 1000;
+
+// Once first: the lists are filled, the slab is there.
+template <class Pair>
+void measure_pair(std::string_view name, Pair&& pair) {
+  pair();
+  measure(name, kPairs, pair);
+}
+
+void measure_pages(std::string_view name, unsigned order) {
+  measure_pair(name, [order] {
+    const Result<Pfn> block = memory.pages.alloc(order, kNoWarn);
+    if (block) memory.pages.free(*block, order);
+  });
+}
+
+// What a fault spends on the frame's contents, to be told apart from the rest.
+void measure_zeroing(std::string_view name, unsigned order, unsigned times) {
+  const Result<Pfn> block = memory.pages.alloc(order, kNoWarn);
+  if (!block) return;
+  std::byte* bytes = memory.pages.machine().linear(address_of(*block));
+  measure(name, times, [=] { std::memset(bytes, 0, kPageSize << order); });
+  memory.pages.free(*block, order);
+}
+
+}  // namespace
+
+void bench_allocators() {
+  measure_pages("page pair, order 0", 0);
+  measure_pages("page pair, order 9", kPageblockOrder);
+
+  constexpr std::size_t kObjectSize = 64;
+  const Result<ObjectCache*> cache = memory.slabs.create({.name = "bench", .size = kObjectSize});
+  if (!cache) return;
+  measure_pair("slab pair, 64 bytes", [&] {
+    const Result<void*> object = memory.slabs.alloc(**cache);
+    if (object) memory.slabs.free(**cache, *object);
+  });
+  CHECK(memory.slabs.destroy(**cache));
+  measure_pair("kmalloc pair, 64 bytes", [] {
+    const Result<void*> bytes = memory.slabs.kmalloc(kObjectSize);
+    if (bytes) memory.slabs.kfree(*bytes);
+  });
+
+  measure_zeroing("zeroing, page of 4 KiB", 0, kPairs);
+  measure_zeroing("zeroing, block of 2 MiB", kPageblockOrder, 1);
+}
+
+}  // namespace cadastre

@@ -1,0 +1,38 @@
+// How the parts of `bench` count: in instructions of this CPU.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "arch/armv7/barrier.hh"
+#include "arch/armv7/cp15.hh"
+#include "hyp/console.hh"
+
+namespace cadastre::bench {
+
+// Counter 0, which entry.S has set to INST_RETIRED; 0 where the CPU does not count.
+[[nodiscard]] inline std::uint32_t instructions() {
+  arch::PMSELR::write(0);
+  arch::isb();
+  return arch::PMXEVCNTR::read();
+}
+
+template <class Operation>
+[[nodiscard]] std::uint32_t cost_of(unsigned times, Operation&& operation) {
+  const std::uint32_t before = instructions();
+  for (unsigned i = 0; i < times; ++i) {
+    operation();
+    asm volatile("" : : : "memory");
+  }
+  return instructions() - before;
+}
+
+// Prints `bench: NAME: N instructions`: the mean of `times` runs, without the loop.
+template <class Operation>
+void measure(std::string_view name, unsigned times, Operation&& operation) {
+  const std::uint32_t empty = cost_of(times, [] {});
+  const std::uint32_t cost = cost_of(times, operation) - empty;
+  console.print("bench: {}: {} instructions", name, (cost + times / 2) / times);
+}
+
+}  // namespace cadastre::bench
