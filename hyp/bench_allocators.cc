@@ -13,17 +13,16 @@ using bench::measure;
 
 constexpr unsigned kPairs = 1000;
 
-// Once first: the lists are filled, the slab is there.
 template <class Pair>
 void measure_pair(std::string_view name, Pair&& pair) {
-  pair();
-  measure(name, kPairs, pair);
+  measure(name, kPairs, pair, 2);
 }
 
-void measure_pages(std::string_view name, unsigned order) {
-  measure_pair(name, [order] {
-    const Result<Pfn> block = memory.pages.alloc(order, kNoWarn);
-    if (block) memory.pages.free(*block, order);
+template <unsigned kOrder>
+void measure_pages(std::string_view name) {
+  measure_pair(name, [] {
+    const Result<Pfn> block = memory.pages.alloc(kOrder, kNoWarn);
+    if (block) memory.pages.free(*block, kOrder);
   });
 }
 
@@ -39,8 +38,8 @@ void measure_zeroing(std::string_view name, unsigned order, unsigned times) {
 }  // namespace
 
 void bench_allocators() {
-  measure_pages("page pair, order 0", 0);
-  measure_pages("page pair, order 9", kPageblockOrder);
+  measure_pages<0>("page pair, order 0");
+  measure_pages<kPageblockOrder>("page pair, order 9");
 
   constexpr std::size_t kObjectSize = 64;
   const Result<ObjectCache*> cache = memory.slabs.create({.name = "bench", .size = kObjectSize});

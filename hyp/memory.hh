@@ -15,8 +15,8 @@ template <class T>
 using ObjectsOf = SlabCache<T, arch::ArmMachine>;
 
 struct Memory {
+  PageAllocator<arch::ArmMachine> pages{arch::machine};  // first: what its fast paths read is near the start
   Memblock memblock;
-  PageAllocator<arch::ArmMachine> pages{arch::machine};
   Ownership ownership{pages.frames()};
   SlabAllocator<arch::ArmMachine> slabs{pages};
 };
