@@ -7,6 +7,7 @@
 
 #include "arch/armv7/table_operations.hh"
 #include "hyp/guest_map.hh"
+#include "hyp/guest_view.hh"
 #include "mm/address.hh"
 #include "mm/error.hh"
 #include "mm/ownership.hh"
@@ -70,6 +71,12 @@ class GuestMemory {
   // Cache maintenance by set/way, which reaches one CPU's caches and nobody's pages in particular, becomes a clean and
   // invalidate of all that the guest has mapped.
   void clean_caches() EXCLUDES(lock_);
+  // f(GuestView): the guest's memory as it is, for as long as `f` runs. For a GuestWalk or a few; populates nothing.
+  template <class F>
+  auto with_view(F&& f) EXCLUDES(lock_) {
+    const SpinlockGuard guard(lock_);
+    return f(GuestView(stage2_.table()));
+  }
   // Gives back every frame and table. Nobody runs the guest any more.
   void release() EXCLUDES(lock_);
 

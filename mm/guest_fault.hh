@@ -22,11 +22,12 @@ enum class FaultKind : std::uint8_t {
 
 struct GuestFault {
   FaultKind kind = FaultKind::kTranslation;
-  std::uint8_t level = 1;   // of the lookup that failed; the leaf's for what is mapped
-  std::uint8_t domain = 0;  // short descriptors, as far as it is known
-  bool stage2 = false;      // not the guest's own: its IPA is not mapped, or not for this
-  bool on_walk = false;     // stage 2, on the fetch of a stage-1 descriptor
-  IpaAddr ipa = {};         // stage 2: the address that failed
+  std::uint8_t level = 1;       // of the lookup that failed; the leaf's for what is mapped
+  std::uint8_t domain = 0;      // short descriptors, as far as it is known
+  bool stage2 = false;          // not the guest's own: its IPA is not mapped, or not for this
+  bool on_walk = false;         // stage 2, on the fetch of a stage-1 descriptor ...
+  std::uint8_t walk_level = 0;  // ... of this level
+  IpaAddr ipa = {};             // stage 2: the address that failed
   friend constexpr bool operator==(const GuestFault&, const GuestFault&) = default;
 };
 

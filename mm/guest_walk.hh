@@ -61,14 +61,14 @@ struct GuestMmu {
 
 // What the walk needs to know of a guest's physical memory: stage 2, and the words behind it.
 template <class M>
-concept GuestPhysicalMemory = requires(M& memory, IpaAddr ipa, PhysAddr physical) {
+concept GuestPhysicalMemory = requires(M& guest, IpaAddr ipa, PhysAddr physical) {
   // Stage 2 as the CPU sees it; nothing when the address is not mapped.
-  { memory.translate(ipa) } -> std::same_as<std::optional<Mapping<Stage2Attributes>>>;
+  { guest.translate(ipa) } -> std::same_as<std::optional<Mapping<Stage2Attributes>>>;
   // The level at which a lookup of an address that is not mapped ends.
-  { memory.fault_level(ipa) } -> std::convertible_to<unsigned>;
+  { guest.fault_level(ipa) } -> std::convertible_to<unsigned>;
   // One access to aligned memory; nothing when there is no RAM.
-  { memory.read32(physical) } -> std::same_as<std::optional<std::uint32_t>>;
-  { memory.read64(physical) } -> std::same_as<std::optional<std::uint64_t>>;
+  { guest.read32(physical) } -> std::same_as<std::optional<std::uint32_t>>;
+  { guest.read64(physical) } -> std::same_as<std::optional<std::uint64_t>>;
 };
 
 // Who may do what, a bit for each.
@@ -130,9 +130,9 @@ struct GuestTranslation {
 // PAR after a good translation.
 [[nodiscard]] inline std::uint64_t par_of(const GuestMmu& mmu, const GuestTranslation& translation) {
   constexpr std::uint64_t kNonSecure = 1U << 9;  // UNKNOWN for a non-secure walk; QEMU's CPUs set it
-  const MemoryType memory = memory_of(mmu, translation);
-  return std::uint64_t{memory.mair} << 56 | (translation.physical.value() & kEntryAddressMask) | 1U << 11 | kNonSecure |
-         static_cast<std::uint64_t>(memory.shareability) << 7;
+  const MemoryType type = memory_of(mmu, translation);
+  return std::uint64_t{type.mair} << 56 | (translation.physical.value() & kEntryAddressMask) | 1U << 11 | kNonSecure |
+         static_cast<std::uint64_t>(type.shareability) << 7;
 }
 
 // One descriptor that a walk read.
@@ -153,12 +153,12 @@ using WalkResult = std::expected<T, GuestFault>;
 
 // The translation of `address`, or the fault that an access would take. `trace` sees every step of stage 1.
 template <GuestPhysicalMemory Memory, class Trace = NoTrace>
-[[nodiscard]] WalkResult<GuestTranslation> guest_walk(const GuestMmu& mmu, Memory& memory, GuestVirtAddr address,
+[[nodiscard]] WalkResult<GuestTranslation> guest_walk(const GuestMmu& mmu, Memory& guest, GuestVirtAddr address,
                                                       Access access, Privilege privilege, Trace&& trace = {});
 
 // Stage 1 alone, without a look at the rights.
 template <GuestPhysicalMemory Memory, class Trace = NoTrace>
-[[nodiscard]] WalkResult<Stage1Leaf> stage1_walk(const GuestMmu& mmu, Memory& memory, GuestVirtAddr address,
+[[nodiscard]] WalkResult<Stage1Leaf> stage1_walk(const GuestMmu& mmu, Memory& guest, GuestVirtAddr address,
                                                  Access access, Trace&& trace = {});
 
 // Calls visitor(GuestVirtAddr, const Stage1Leaf&) for each leaf of stage 1 from `from` on that reaches the
@@ -166,7 +166,7 @@ template <GuestPhysicalMemory Memory, class Trace = NoTrace>
 // 2^32 at the end. With the frame's owner and guest frame number (or Stage2's visit) for the physical side,
 // this answers which virtual addresses reach a physical page.
 template <GuestPhysicalMemory Memory, class Visitor>
-std::uint64_t find_virtual(const GuestMmu& mmu, Memory& memory, IpaAddr ipa, std::uint64_t from, unsigned budget,
+std::uint64_t find_virtual(const GuestMmu& mmu, Memory& guest, IpaAddr ipa, std::uint64_t from, unsigned budget,
                            Visitor&& visitor);
 
 }  // namespace cadastre

@@ -15,7 +15,7 @@ class GuestWalker {
   using Outcome = std::uint32_t;
   static constexpr Outcome kGood = 0;
 
-  GuestWalker(const GuestMmu& mmu, Memory& memory, Trace& trace) : mmu_(mmu), memory_(memory), trace_(trace) {}
+  GuestWalker(const GuestMmu& mmu, Memory& guest, Trace& trace) : mmu_(mmu), guest_(guest), trace_(trace) {}
 
   // Good: leaf() is what stage 1 says.
   [[nodiscard, gnu::always_inline]] Outcome stage1(std::uint32_t va, Access access) {
@@ -28,12 +28,12 @@ class GuestWalker {
   }
   // Good: `result` has what stage 2 makes of it, and that grants `access`.
   [[nodiscard, gnu::always_inline]] Outcome stage2(Access access, GuestTranslation& result) {
-    const std::optional<Mapping<Stage2Attributes>> mapping = memory_.translate(leaf_.ipa);
+    const std::optional<Mapping<Stage2Attributes>> mapping = guest_.translate(leaf_.ipa);
     if (!mapping) [[unlikely]] {
-      return failed_stage2(FaultKind::kTranslation, memory_.fault_level(leaf_.ipa), leaf_.ipa, false);
+      return failed_stage2(FaultKind::kTranslation, guest_.fault_level(leaf_.ipa), leaf_.ipa, 0);
     }
     if (!mapping->attributes.allow(access)) [[unlikely]] {
-      return failed_stage2(FaultKind::kPermission, mapping->level, leaf_.ipa, false);
+      return failed_stage2(FaultKind::kPermission, mapping->level, leaf_.ipa, 0);
     }
     result = {mapping->address, leaf_, mapping->attributes, mapping->level};
     return kGood;
@@ -48,6 +48,7 @@ class GuestWalker {
             .domain = static_cast<std::uint8_t>(outcome >> 8 & 0xf),
             .stage2 = second,
             .on_walk = (outcome & kOnWalk) != 0,
+            .walk_level = static_cast<std::uint8_t>(outcome >> 6 & 3),
             .ipa = second ? failed_ipa_ : IpaAddr()};
   }
 
@@ -61,29 +62,31 @@ class GuestWalker {
   [[nodiscard]] Outcome failed(FaultKind kind, unsigned level) const {
     return kFailed | domain_ << 8 | level << 4 | static_cast<unsigned>(kind);
   }
-  [[nodiscard]] Outcome failed_stage2(FaultKind kind, unsigned level, IpaAddr ipa, bool on_walk) {
+  // `walk_level`: of the descriptor that was to be fetched, 0 when it was not on a walk.
+  [[nodiscard]] Outcome failed_stage2(FaultKind kind, unsigned level, IpaAddr ipa, unsigned walk_level) {
     failed_ipa_ = ipa;
-    return kFailed | kStage2 | (on_walk ? kOnWalk | domain_ << 8 : 0) | level << 4 | static_cast<unsigned>(kind);
+    return kFailed | kStage2 | (walk_level != 0 ? kOnWalk | walk_level << 6 | domain_ << 8 : 0) | level << 4 |
+           static_cast<unsigned>(kind);
   }
 
   // ---- One descriptor, through stage 2: mapped and readable there, and with HCR.PTW Normal memory [ARMv7 B4.1, HCR].
   template <class Word>
   [[nodiscard, gnu::always_inline]] Outcome fetch(IpaAddr address, unsigned level, Word& entry) {
-    const std::optional<Mapping<Stage2Attributes>> mapping = memory_.translate(address);
+    const std::optional<Mapping<Stage2Attributes>> mapping = guest_.translate(address);
     if (!mapping) [[unlikely]]
-      return failed_stage2(FaultKind::kTranslation, memory_.fault_level(address), address, true);
+      return failed_stage2(FaultKind::kTranslation, guest_.fault_level(address), address, level);
     const Stage2Attributes attributes = mapping->attributes;
     if (!attributes.readable()) [[unlikely]] {
-      return failed_stage2(FaultKind::kPermission, mapping->level, address, true);
+      return failed_stage2(FaultKind::kPermission, mapping->level, address, level);
     }
     if ((mmu_.hcr & GuestMmu::kHcrProtectedWalk) != 0 && attributes.is_device()) [[unlikely]] {
-      return failed_stage2(FaultKind::kPermission, mapping->level, address, true);
+      return failed_stage2(FaultKind::kPermission, mapping->level, address, level);
     }
     std::optional<Word> word;
     if constexpr (sizeof(Word) == 4) {
-      word = memory_.read32(mapping->address);
+      word = guest_.read32(mapping->address);
     } else {
-      word = memory_.read64(mapping->address);
+      word = guest_.read64(mapping->address);
     }
     if (!word) [[unlikely]]
       return failed(FaultKind::kExternalOnWalk, level);
@@ -324,7 +327,7 @@ class GuestWalker {
   }
 
   const GuestMmu& mmu_;
-  Memory& memory_;
+  Memory& guest_;
   Trace& trace_;
   Stage1Leaf leaf_;
   IpaAddr failed_ipa_;
@@ -332,9 +335,9 @@ class GuestWalker {
 };
 
 template <GuestPhysicalMemory Memory, class Trace>
-WalkResult<GuestTranslation> guest_walk(const GuestMmu& mmu, Memory& memory, GuestVirtAddr address, Access access,
+WalkResult<GuestTranslation> guest_walk(const GuestMmu& mmu, Memory& guest, GuestVirtAddr address, Access access,
                                         Privilege privilege, Trace&& trace) {
-  GuestWalker walker(mmu, memory, trace);
+  GuestWalker walker(mmu, guest, trace);
   GuestTranslation result;
   auto outcome = walker.stage1(address.value(), access);
   if (outcome == walker.kGood) [[likely]]
@@ -347,9 +350,9 @@ WalkResult<GuestTranslation> guest_walk(const GuestMmu& mmu, Memory& memory, Gue
 }
 
 template <GuestPhysicalMemory Memory, class Trace>
-WalkResult<Stage1Leaf> stage1_walk(const GuestMmu& mmu, Memory& memory, GuestVirtAddr address, Access access,
+WalkResult<Stage1Leaf> stage1_walk(const GuestMmu& mmu, Memory& guest, GuestVirtAddr address, Access access,
                                    Trace&& trace) {
-  GuestWalker walker(mmu, memory, trace);
+  GuestWalker walker(mmu, guest, trace);
   const auto outcome = walker.stage1(address.value(), access);
   if (outcome != walker.kGood) return std::unexpected(walker.fault(outcome));
   return walker.leaf();
@@ -364,13 +367,13 @@ WalkResult<Stage1Leaf> stage1_walk(const GuestMmu& mmu, Memory& memory, GuestVir
 }
 
 template <GuestPhysicalMemory Memory, class Visitor>
-std::uint64_t find_virtual(const GuestMmu& mmu, Memory& memory, IpaAddr ipa, std::uint64_t from, unsigned budget,
+std::uint64_t find_virtual(const GuestMmu& mmu, Memory& guest, IpaAddr ipa, std::uint64_t from, unsigned budget,
                            Visitor&& visitor) {
   constexpr std::uint64_t kEnd = std::uint64_t{1} << 32;
   const std::uint64_t page = ipa.aligned_down(kPageSize).value();
   std::uint64_t at = from;
   for (; at < kEnd && budget != 0; --budget) {
-    const auto leaf = stage1_walk(mmu, memory, GuestVirtAddr(static_cast<std::uint32_t>(at)), Access::kRead);
+    const auto leaf = stage1_walk(mmu, guest, GuestVirtAddr(static_cast<std::uint32_t>(at)), Access::kRead);
     const unsigned shift = leaf ? leaf->shift : unreachable_shift(mmu, leaf.error());
     if (leaf) {
       const std::uint64_t offset = page - (leaf->ipa.value() >> shift << shift);

@@ -88,10 +88,10 @@ struct MemoryType {
   if (a == Shareability::kOuter || b == Shareability::kOuter) return Shareability::kOuter;
   return a == Shareability::kInner || b == Shareability::kInner ? Shareability::kInner : Shareability::kNone;
 }
-[[nodiscard]] constexpr std::uint8_t combined_mair(std::uint8_t mair, Stage2Memory memory) {
-  if (memory == Stage2Memory::kNormal) [[likely]]
+[[nodiscard]] constexpr std::uint8_t combined_mair(std::uint8_t mair, Stage2Memory second_stage) {
+  if (second_stage == Stage2Memory::kNormal) [[likely]]
     return mair;
-  const auto second = static_cast<unsigned>(memory);
+  const auto second = static_cast<unsigned>(second_stage);
   const bool first_normal = (mair & 0xf0) != 0;
   if (second < 4) return static_cast<std::uint8_t>(first_normal || second * 4 < mair ? second * 4 : mair);
   if (!first_normal) return mair;

@@ -194,9 +194,12 @@ TEST_CASE("a table that stage 2 does not map, or maps without the right to read,
   guest.page(0x9000'0000, 0x12'3000 | kSmallPage | kPageRw);
   guest.memory.pages.erase(8);
   guest.memory.missing_level = 2;
-  CHECK(
-      guest.fault(0x9000'0004) ==
-      GuestFault{.kind = FaultKind::kTranslation, .level = 2, .stage2 = true, .on_walk = true, .ipa = IpaAddr(0x8000)});
+  CHECK(guest.fault(0x9000'0004) == GuestFault{.kind = FaultKind::kTranslation,
+                                               .level = 2,
+                                               .stage2 = true,
+                                               .on_walk = true,
+                                               .walk_level = 2,
+                                               .ipa = IpaAddr(0x8000)});
   CHECK(guest.par(0x9000'0004) == (1 << 11 | 1 << 9 | 1 << 8 | 0b000110 << 1 | 1));
   guest.map(0x8000, Stage2Attributes::ram().with_read(false));
   CHECK(guest.par(0x9000'0004) == (1 << 11 | 1 << 9 | 1 << 8 | 0b001111 << 1 | 1));
