@@ -178,17 +178,25 @@ FrameIndex PageAllocatorBase::alloc_from_zones(unsigned cpu, unsigned order, All
     if (flags.has(kThisNode) && zone.nid() != mine.nid) break;
     const Watermarks& marks = zone.watermarks();
     if (!zone.is_above(mark == Mark::kLow ? marks.low : marks.min, order, highest, flags)) continue;
-    const unsigned list = id * kListedTypes + static_cast<unsigned>(type);
-    if (order == 0) {
-      if (const FrameIndex page = take_older(mine, list, flags); page != kNoFrame) return page;
-    }
-    const bool lists = order == 0 && batch(list) != 0 && !flags.has(kCold);
-    const SpinlockGuard guard(zone.lock);
-    const FrameIndex block =
-        lists ? refill(mine.hot[list], zone, type, flags) : zone.buddy.alloc(order, type, flags.has(kMovable));
+    const FrameIndex block = order == 0 ? page_from_zone(mine, id, flags) : block_from_zone(zone, order, type, flags);
     if (block != kNoFrame) return block;
   }
   return kNoFrame;
+}
+
+FrameIndex PageAllocatorBase::block_from_zone(Zone& zone, unsigned order, MigrateType type, AllocFlags flags) {
+  const SpinlockGuard guard(zone.lock);
+  return zone.buddy.alloc(order, type, flags.has(kMovable));
+}
+
+FrameIndex PageAllocatorBase::page_from_zone(PerCpu& mine, unsigned id, AllocFlags flags) {
+  const MigrateType type = migrate_type(flags);
+  const unsigned list = id * kListedTypes + static_cast<unsigned>(type);
+  if (const FrameIndex page = take_older(mine, list, flags); page != kNoFrame) return page;
+  Zone& zone = zones_[id];
+  if (batch(list) == 0 || flags.has(kCold)) return block_from_zone(zone, 0, type, flags);
+  const SpinlockGuard guard(zone.lock);
+  return refill(mine.hot[list], zone, type, flags);
 }
 
 // A page of what the CPU has: for cold ones only of the older list, else of the newer one, which the older one

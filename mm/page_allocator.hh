@@ -240,6 +240,9 @@ class PageAllocatorBase {
   void update_after_adoption();
   void release_range(FrameIndex first, FrameIndex past);
   [[nodiscard]] FrameIndex alloc_from_zones(unsigned cpu, unsigned order, AllocFlags flags, Mark mark);
+  [[nodiscard]] static FrameIndex block_from_zone(Zone& zone, unsigned order, MigrateType type, AllocFlags flags);
+  // Rare enough to be by itself, so that whoever wants a block does not carry its registers.
+  [[nodiscard, gnu::noinline]] FrameIndex page_from_zone(PerCpu& mine, unsigned id, AllocFlags flags);
   [[nodiscard]] FrameIndex take_older(PerCpu& mine, unsigned list, AllocFlags flags) const;
   [[nodiscard]] FrameIndex refill(PageList& list, Zone& zone, MigrateType type, AllocFlags flags) REQUIRES(zone.lock);
   [[nodiscard]] FrameIndex reclaim_and_alloc(unsigned cpu, unsigned order, AllocFlags flags);
