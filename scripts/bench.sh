@@ -53,9 +53,78 @@ run_target() {
   target_table <"$log"
 }
 
+# name/order or size/threads|at most so many ns; where there is no number, at most what the fastest of the others takes
+host_bounds='page bulk get/order:0/threads:1|30
+page bulk put/order:0/threads:1|24
+page repeat pair/order:0/threads:1|15
+page random pair/order:0/threads:1|60
+slab pair
+kmalloc pair'
+
+# run_host_one ALLOCATOR LIBRARY OPTION...: appends `ALLOCATOR|NAME|NS` lines to the file `figures`. LIBRARY takes malloc's
+# place; what the program says that it found must be ALLOCATOR.
+run_host_one() {
+  local program=bench_malloc
+  if [[ $1 == cadastre ]]; then program=bench_cadastre; fi
+  LD_PRELOAD=$2 "$root/build/bench/tests/bench/$program" --benchmark_format=csv --benchmark_min_time=0.1 "${@:3}" \
+    >"$scratch/figures.csv" 2>"$scratch/context"
+  grep -qx "allocator: $1" "$scratch/context" ||
+    { cat -- "$scratch/context" >&2; die 1 "that was not measured with $1"; }
+  sed -n "s@^\"\([^\"]*\)/real_time\(/threads:[0-9]*\)\",.*,\([0-9.e+]*\)\$@$1|\1\2|\3@p" "$scratch/figures.csv" >>"$figures"
+}
+
+# Reads `ALLOCATOR|NAME|NS` lines, keeps the best of each; writes the table.
+host_table() {
+  awk -F '|' '
+    NR == FNR { bound[$1] = NF > 1 ? $2 : "fastest"; next }
+    {
+      if (!($2 in seen)) { seen[$2] = 1; names[++n] = $2 }
+      if (!(($1, $2) in best) || $3 < best[$1, $2]) best[$1, $2] = $3
+    }
+    END {
+      split("cadastre malloc jemalloc mimalloc", allocators, " ")
+      printf "%-20s %-10s %7s %9s %9s %9s %9s %8s %8s\n", "ns", "", "threads", "cadastre", "malloc", "jemalloc", "mimalloc",
+        "/fastest", "at most"
+      for (i = 1; i <= n; i++) {
+        split(names[i], part, "/")
+        sub(/threads:/, "", part[3])
+        ours = best["cadastre", names[i]]
+        fastest = 1e12
+        printf "%-20s %-10s %7d %9.1f", part[1], part[2], part[3], ours
+        for (a = 2; a <= 4; a++) {
+          other = best[allocators[a], names[i]]
+          if (other < fastest) fastest = other
+          printf " %9.1f", other
+        }
+        printf " %8.2f", ours / fastest
+        most = names[i] in bound ? bound[names[i]] : part[3] == 1 && part[1] in bound ? fastest : 0
+        printf most ? " %8.1f   %s\n" : "\n", most, ours <= most ? "OK" : "over"
+      }
+    }' <(printf '%s\n' "$host_bounds") "$figures"
+}
+
+run_host() {
+  local round
+  if [[ ! ${CADASTRE_NO_BUILD-} ]]; then
+    "$root/scripts/setup.sh" bench
+    build bench
+  fi
+  figures=$scratch/figures
+  # The machine is never quiet for long: each allocator has its turn in each round, and the best round counts.
+  for round in 1 2 3; do
+    say "round $round of 3"
+    run_host_one cadastre '' "$@"
+    run_host_one malloc '' "$@"
+    run_host_one jemalloc libjemalloc.so.2 "$@"
+    run_host_one mimalloc libmimalloc.so.2 "$@"
+  done
+  host_table
+}
+
 make_scratch
 case ${1-} in
   --target) run_target "${@:2}" ;;
+  --host) run_host "${@:2}" ;;
   --help) help ;;
   *) help >&2; exit 2 ;;
 esac

@@ -2,7 +2,8 @@
 # Installs what building, running and testing need, and fetches the guests. Everything comes from Debian 12's packages
 # by name; what is there already is left alone, so a second run returns at once.
 #
-# usage: scripts/setup.sh [linux-lpae]     the guest that is named, besides what everybody needs
+# usage: scripts/setup.sh [linux-lpae | bench]     the guest that is named, or what bench.sh --host compares with, besides
+#                                                  what everybody needs
 #
 #   build/downloads          the armhf packages, as they came
 #   build/sysroot            what of them the hypervisor is linked with
@@ -20,6 +21,8 @@ host_packages=(
   # testing
   qemu-user g++-arm-linux-gnueabihf doctest-dev libbenchmark-dev clang-format-19 clang-tidy-19 shellcheck
 )
+# The allocators that bench.sh --host compares with.
+if [[ ${1-} == bench ]]; then host_packages+=(libjemalloc2 libmimalloc2.0); fi
 # libnewlib-arm-none-eabi is for every ARM and takes 0.4 GB installed; one archive of it is enough.
 sysroot_packages=(libfdt-dev libclang-rt-19-dev libnewlib-arm-none-eabi)
 sysroot_files=(
@@ -188,10 +191,10 @@ set_up() {
 }
 
 if [[ ${1-} == --help ]]; then
-  sed -n '2,10s/^# \{0,1\}//p' "$0"
+  sed -n '2,11s/^# \{0,1\}//p' "$0"
   exit
 fi
 if ! command -v apt-get >/dev/null; then die $status_not_ready "this needs Debian 12 (apt-get and dpkg)"; fi
-if (($# > 1)) || [[ ${1-linux-lpae} != linux-lpae ]]; then die $status_not_ready "no guest is called '$*' (--help)"; fi
+if (($# > 1)) || [[ ${1-bench} != @(linux-lpae|bench) ]]; then die $status_not_ready "nothing to set up is called '$*' (--help)"; fi
 make_scratch
 locked setup set_up "$@"
