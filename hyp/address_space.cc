@@ -120,19 +120,12 @@ void HypAddressSpace::activate() const {
   arch::isb();
 }
 
-Result<void*> HypAddressSpace::ioremap(PhysAddr physical, std::size_t size) {
-  const SpinlockGuard guard(lock_);
-  const PhysAddr start = physical.aligned_down(kPageSize);
-  const auto bytes = static_cast<std::uint32_t>((physical + size).aligned_up(kPageSize) - start);
-  if (bytes == 0 || bytes > layout::kVmalloc + layout::kVmallocSize - next_ioremap_) {
-    return std::unexpected(Error::kLimit);
-  }
-  const std::uint32_t address = next_ioremap_;
-  if (const Result<> done = map(address, start, bytes, HypAttributes::device()); !done) {
-    return std::unexpected(done.error());
-  }
-  next_ioremap_ += bytes + kPageSize;  // and a guard page
-  return reinterpret_cast<void*>(address + static_cast<std::uint32_t>(physical - start));
+Result<> HypAddressSpace::init_vmalloc(PageAllocator<arch::ArmMachine>& pages, SlabAllocator<arch::ArmMachine>& slabs,
+                                       const arch::HypEnvironment::TableAllocator& tables, Log* log) {
+  environment_.set_allocator(tables);
+  vmalloc_.emplace(table(), lock_, pages, slabs, HypVirtAddr(layout::kVmalloc),
+                   HypVirtAddr(layout::kVmalloc + layout::kVmallocSize));
+  return vmalloc_->init(log);
 }
 
 Result<void*> HypAddressSpace::map_stack(unsigned cpu, PhysAddr frames) {

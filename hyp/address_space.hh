@@ -8,12 +8,16 @@
 
 #include "arch/armv7/hyp_environment.hh"
 #include "arch/armv7/layout.hh"
+#include "arch/armv7/machine.hh"
 #include "mm/address.hh"
 #include "mm/check.hh"
 #include "mm/error.hh"
 #include "mm/hyp_table.hh"
 #include "mm/memblock.hh"
+#include "mm/page_allocator.hh"
+#include "mm/slab.hh"
 #include "mm/spinlock.hh"
+#include "mm/vmalloc.hh"
 
 namespace cadastre {
 
@@ -36,15 +40,17 @@ class HypAddressSpace {
   void activate() const;
   [[nodiscard]] PhysAddr root() const { return table().root(); }
 
-  // Device registers; [physical, physical + size) need not be page-aligned.
-  [[nodiscard]] Result<void*> ioremap(PhysAddr physical, std::size_t size) EXCLUDES(lock_);
+  // Addresses for vmalloc and ioremap, and table pages from `pages` from now on.
+  [[nodiscard]] Result<> init_vmalloc(PageAllocator<arch::ArmMachine>& pages, SlabAllocator<arch::ArmMachine>& slabs,
+                                      const arch::HypEnvironment::TableAllocator& tables, Log* log);
+  using Vmalloc = cadastre::Vmalloc<arch::HypEnvironment, arch::ArmMachine>;
+  [[nodiscard]] Vmalloc& vmalloc() {
+    CHECK(vmalloc_.has_value());
+    return *vmalloc_;
+  }
   // The top of a stack for `cpu`, over frames that stay the caller's gift; under it is a guard page.
   [[nodiscard]] Result<void*> map_stack(unsigned cpu, PhysAddr frames) EXCLUDES(lock_);
   static constexpr std::size_t kStackBytes = layout::kStackSize - kPageSize;
-
-  void set_table_allocator(arch::HypEnvironment::Allocate allocate, arch::HypEnvironment::Free free) {
-    environment_.set_allocator(allocate, free);
-  }
 
  private:
   [[nodiscard]] Result<> map(std::uint32_t address, PhysAddr physical, std::uint64_t size, HypAttributes attributes);
@@ -65,8 +71,8 @@ class HypAddressSpace {
 
   Spinlock lock_;
   arch::HypEnvironment environment_;
-  std::optional<Table> table_;  // from `build` on
-  std::uint32_t next_ioremap_ GUARDED_BY(lock_) = layout::kVmalloc;
+  std::optional<Table> table_;      // from `build` on
+  std::optional<Vmalloc> vmalloc_;  // from `init_vmalloc` on
 };
 
 extern HypAddressSpace hyp_space;

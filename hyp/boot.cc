@@ -141,7 +141,7 @@ void report_memory() {
 
 void init_devices() {
   const auto map = [](const PhysRange& registers) {
-    const Result<void*> mapped = hyp_space.ioremap(registers.base, static_cast<std::size_t>(registers.size));
+    const Result<void*> mapped = hyp_space.vmalloc().ioremap(registers.base, static_cast<std::size_t>(registers.size));
     if (!mapped) refuse_to_boot("/intc: its registers cannot be mapped: {}", to_string(mapped.error()));
     return *mapped;
   };

@@ -42,11 +42,11 @@ bool guest_caches_off() {
 }  // namespace
 
 Result<PhysAddr> GuestEnvironment::allocate_table() {
-  return memory.pages.alloc(0, kZero).transform([](Pfn frame) { return address_of(frame); });
+  return cadastre::allocate_table();
 }
 
 void GuestEnvironment::free_table(PhysAddr table) {
-  memory.pages.free(frame_of(table), 0);
+  cadastre::free_table(table);
 }
 
 Entry* GuestEnvironment::table_at(PhysAddr table) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "arch/armv7/cp15.hh"
+#include "hyp/address_space.hh"
 #include "hyp/console.hh"
 
 namespace cadastre {
@@ -29,6 +30,9 @@ std::uintptr_t boot_secret() {
   return static_cast<std::uintptr_t>(arch::CNTPCT::read()) * kSpread;
 }
 
+// A range splits a block of 1 GiB at each end: a table of 2 MiB blocks, and one of pages.
+constexpr unsigned kTablesPerOperation = 4;
+
 }  // namespace
 
 Result<> init_memory(const HostDescription& host) {
@@ -36,7 +40,12 @@ Result<> init_memory(const HostDescription& host) {
   if (const Result<> done = memory.pages.init(memory.memblock, config); !done) return done;
   for (unsigned i = 0; i < host.cpus.size(); ++i) memory.pages.set_cpu_node(i, host.cpus[i].node);
   memory.pages.release(memory.memblock);
-  return memory.slabs.init(boot_secret(), &console);
+  if (const Result<> done = memory.slabs.init(boot_secret(), &console); !done) return done;
+  if (const Result<> done = memory.tables.resize(kTablesPerOperation * static_cast<unsigned>(host.cpus.size()));
+      !done) {
+    return done;
+  }
+  return hyp_space.init_vmalloc(memory.pages, memory.slabs, {.allocate = allocate_table, .free = free_table}, &console);
 }
 
 }  // namespace cadastre

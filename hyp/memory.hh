@@ -5,6 +5,7 @@
 #include "mm/error.hh"
 #include "mm/frame.hh"
 #include "mm/memblock.hh"
+#include "mm/mempool.hh"
 #include "mm/page_allocator.hh"
 #include "mm/slab.hh"
 #include "platform/dtb/host.hh"
@@ -19,12 +20,25 @@ struct Memory {
   Memblock memblock;
   Ownership ownership{pages.frames()};
   SlabAllocator<arch::ArmMachine> slabs{pages};
+
+  // Pages of translation tables, HYP's and guests'. To give back a page out of the middle of a block takes tables, and so
+  // does a guest's page from high memory when low memory is used up: each CPU finds what one such operation takes.
+  PoolPages<arch::ArmMachine> table_pages{pages};
+  Mempool<PoolPages<arch::ArmMachine>> tables{table_pages};
 };
 
 extern Memory memory;
 
-// From memblock to the page allocator and the slab caches, once the linear map is up. memblock allocates nothing
-// afterwards.
+// A zeroed page, the caller's until `free_table`.
+[[nodiscard]] inline Result<PhysAddr> allocate_table() {
+  return memory.tables.alloc(kZero).transform([](Pfn frame) { return address_of(frame); });
+}
+inline void free_table(PhysAddr table) {
+  memory.tables.free(frame_of(table));
+}
+
+// From memblock to the page allocator, the slab caches, the pools, and vmalloc, once the linear map is up. memblock
+// allocates nothing afterwards.
 [[nodiscard]] Result<> init_memory(const HostDescription& host);
 
 }  // namespace cadastre

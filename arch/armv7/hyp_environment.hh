@@ -26,13 +26,12 @@ class HypEnvironment : public TableOperations {
     return image_ + (reinterpret_cast<std::uintptr_t>(pointer) - layout::kImage);
   }
 
-  // Where later table pages come from: a zeroed page of low memory.
-  using Allocate = Result<PhysAddr> (*)();
-  using Free = void (*)(PhysAddr table);
-  void set_allocator(Allocate allocate, Free free) {
-    allocate_ = allocate;
-    free_ = free;
-  }
+  // Where later table pages come from: zeroed pages of low memory.
+  struct TableAllocator {
+    Result<PhysAddr> (*allocate)() = nullptr;
+    void (*free)(PhysAddr table) = nullptr;
+  };
+  void set_allocator(const TableAllocator& allocator) { allocator_ = allocator; }
 
   [[nodiscard]] Result<PhysAddr> allocate_table();
   void free_table(PhysAddr table);
@@ -54,9 +53,8 @@ class HypEnvironment : public TableOperations {
   };
 
   PhysAddr image_;
-  Allocate allocate_ = nullptr;
-  Free free_ = nullptr;
-  unsigned early_used_ = 0;
+  TableAllocator allocator_;
+  std::uint32_t early_free_ = (std::uint32_t{1} << kEarlyTables) - 1;  // a bit each
   static std::array<TablePage, kEarlyTables> early_tables_;
 };
 

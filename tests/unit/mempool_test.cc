@@ -1,0 +1,285 @@
+#include "mm/mempool.hh"
+
+#include <array>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "mm/fault.hh"
+#include "tests/unit/page_fixture.hh"
+#include "tests/unit/test.hh"
+
+namespace cadastre {
+namespace {
+
+using Pages = PoolPages<FakeMachine>;
+
+struct PoolFixture : PageFixture {
+  PoolFixture() : PageFixture(16 * kMiB) { pages.set_fault_injector(&fault); }
+  std::uint32_t held() { return counts().hyp; }
+  // The allocator beneath has nothing, until this goes.
+  struct Exhausted {
+    explicit Exhausted(PoolFixture& fixture) : f(fixture) {
+      while (const Result<Pfn> page = f.pages.alloc(0, kAtomic | kNoWarn)) taken.push_back(*page);
+    }
+    ~Exhausted() {
+      for (const Pfn page : taken) f.pages.free(page, 0);
+    }
+    PoolFixture& f;
+    std::vector<Pfn> taken;
+  };
+
+  FaultInjector fault;
+};
+
+TEST_CASE("mempool: the allocator beneath serves while it can, and the reserve stays whole") {
+  PoolFixture f;
+  Pages source(f.pages);
+  Mempool pool(source);
+  const std::uint32_t before = f.held();
+  REQUIRE(pool.resize(4));
+  CHECK_EQ(pool.available(), 4);
+  CHECK_EQ(f.held(), before + 4);
+  const Pfn page = *pool.alloc();
+  CHECK_EQ(pool.available(), 4);
+  CHECK_EQ(f.held(), before + 5);
+  pool.free(page);
+  CHECK_EQ(f.held(), before + 4);
+  REQUIRE(pool.resize(0));
+  CHECK_EQ(f.held(), before);
+}
+
+TEST_CASE("mempool: min_nr elements are there when nothing else is, and a free refills the reserve first") {
+  PoolFixture f;
+  Pages source(f.pages);
+  Mempool pool(source);
+  REQUIRE(pool.resize(3));
+  std::vector<Pfn> out;
+  {
+    const PoolFixture::Exhausted nothing(f);
+    for (unsigned left = 3; left > 0; --left) {
+      const Result<Pfn> page = pool.alloc(kZero | kNoWarn);
+      REQUIRE(page);
+      CHECK(f.is_zero(*page, 0));
+      CHECK_EQ(pool.available(), left - 1);
+      std::memset(f.machine.bytes_at(address_of(*page)), 0x5a, kPageSize);
+      out.push_back(*page);
+    }
+    CHECK_EQ(pool.alloc(kNoWarn).error(), Error::kNoMemory);
+    pool.free(out.back());
+    out.pop_back();
+    CHECK_EQ(pool.available(), 1);
+    const Result<Pfn> again = pool.alloc(kZero);  // what its last user left is not seen
+    REQUIRE(again);
+    CHECK(f.is_zero(*again, 0));
+    out.push_back(*again);
+  }
+  const std::uint32_t held = f.held();
+  for (const Pfn page : out) pool.free(page);
+  CHECK_EQ(pool.available(), 3);
+  CHECK_EQ(f.held(), held);  // all three went to the reserve, none to the allocator
+  REQUIRE(pool.resize(0));
+  CHECK_EQ(f.held(), held - 3);
+}
+
+TEST_CASE("mempool: the reserve is tried before an allocation reclaims in earnest, which comes last") {
+  PoolFixture f;
+  struct Hoard final : Shrinker {
+    std::string_view name() const override { return "hoard"; }
+    std::uint32_t count() override { return pages == nullptr ? 0 : static_cast<std::uint32_t>(kept.size()); }
+    std::uint32_t scan(std::uint32_t) override {
+      ++scans;
+      if (scans < needed) return 1;  // says that it did something, and did not
+      for (const Pfn page : kept) pages->free(page, 0);
+      const auto freed = static_cast<std::uint32_t>(kept.size());
+      kept.clear();
+      return freed;
+    }
+    PageAllocator<FakeMachine>* pages = nullptr;
+    std::vector<Pfn> kept;
+    unsigned scans = 0;
+    unsigned needed = 4;
+  } hoard;
+  Pages source(f.pages);
+  Mempool pool(source);
+  REQUIRE(pool.resize(1));
+  for (unsigned i = 0; i < 1024; ++i) hoard.kept.push_back(*f.pages.alloc(0));
+  {
+    const PoolFixture::Exhausted nothing(f);
+    hoard.pages = &f.pages;
+    f.pages.shrinkers().add(hoard);
+    const Pfn first = *pool.alloc();
+    CHECK_EQ(pool.available(), 0);
+    CHECK_LT(hoard.scans, hoard.needed);  // one look, no more
+    const Result<Pfn> second = pool.alloc();
+    REQUIRE(second);
+    CHECK_EQ(hoard.scans, hoard.needed);
+    pool.free(first);
+    pool.free(*second);
+  }
+  f.pages.shrinkers().remove(hoard);
+  REQUIRE(pool.resize(0));
+}
+
+TEST_CASE("mempool: when the Nth allocation of a resize fails, the reserve is as before and nothing leaks") {
+  PoolFixture f;
+  Pages source(f.pages, 1);
+  Mempool pool(source);
+  REQUIRE(pool.resize(2));
+  const std::uint32_t before = f.held();
+  for (std::uint32_t nth = 0;; ++nth) {
+    f.fault.arm(nth);
+    const Result<> resized = pool.resize(6);
+    f.fault.disarm();
+    if (resized) {
+      CHECK_EQ(nth, 4);
+      break;
+    }
+    CHECK_EQ(resized.error(), Error::kNoMemory);
+    CHECK_EQ(pool.min_nr(), 2);
+    CHECK_EQ(pool.available(), 2);
+    CHECK_EQ(f.held(), before);
+  }
+  CHECK_EQ(f.held(), before + 8);
+  REQUIRE(pool.resize(1));  // gives back
+  CHECK_EQ(f.held(), before - 2);
+  REQUIRE(pool.resize(0));
+}
+
+TEST_CASE("mempool: objects of a type are constructed and destroyed, also those of the reserve") {
+  PoolFixture f;
+  SlabAllocator<FakeMachine> slabs(f.pages);
+  REQUIRE(slabs.init(1, &f.log));
+  struct Request {
+    Request(int& living, std::string text) : count(living), name(std::move(text)) { ++count; }
+    ~Request() { --count; }
+    Request(const Request&) = delete;
+    Request& operator=(const Request&) = delete;
+    int& count;
+    std::string name;
+  };
+  int living = 0;
+  ObjectPool<Request, FakeMachine> pool(slabs);
+  for (std::uint32_t nth = 0;; ++nth) {
+    static_cast<void>(slabs.shrink_all());
+    const std::uint32_t before = f.held();
+    f.fault.arm(nth);
+    const Result<> made = pool.init("request", 5);
+    f.fault.disarm();
+    if (made) break;
+    CHECK_EQ(made.error(), Error::kNoMemory);
+    static_cast<void>(slabs.shrink_all());
+    CHECK_EQ(f.held(), before);
+  }
+  FaultInjector no_objects;
+  std::vector<Request*> out;
+  {
+    slabs.set_fault_injector(0, &no_objects);
+    for (unsigned i = 0; i < 5; ++i) {
+      no_objects.arm(0);
+      out.push_back(*pool.create(living, "a name that is too long to be kept inside of the string itself"));
+    }
+    CHECK_EQ(pool.available(), 0);
+    slabs.set_fault_injector(0, nullptr);
+  }
+  CHECK_EQ(living, 5);
+  CHECK_EQ(pool.close().error(), Error::kBusy);
+  REQUIRE(pool.resize(5));
+  for (Request* request : out) pool.destroy(request);
+  CHECK_EQ(living, 0);
+  REQUIRE(pool.close());
+  CHECK(slabs.audit());
+}
+
+TEST_CASE("mempool: random operations agree with two counters") {
+  PoolFixture f;
+  Pages source(f.pages);
+  Mempool pool(source);
+  std::mt19937_64 random(test_seed());
+  const auto below = [&](unsigned bound) { return static_cast<unsigned>(random() % bound); };
+  const std::uint32_t before = f.held();
+  unsigned min_nr = 0;
+  unsigned reserve = 0;
+  std::vector<Pfn> out;
+  for (unsigned step = 0; step < 20'000; ++step) {
+    const bool fails = below(3) == 0;
+    if (fails) f.fault.arm(0);
+    switch (below(10)) {
+      case 0: {
+        const unsigned wanted = below(12);
+        const bool expected = !fails || wanted <= reserve;
+        CHECK_EQ(pool.resize(wanted).has_value(), expected);
+        if (expected) min_nr = reserve = wanted;
+        break;
+      }
+      case 1:
+      case 2:
+      case 3:
+      case 4: {
+        // The reserve, and when that is empty the second try, which does not fail.
+        const Result<Pfn> page = pool.alloc(kNoWarn);
+        REQUIRE(page);
+        if (fails && reserve != 0) --reserve;
+        CHECK(std::ranges::find(out, *page) == out.end());
+        out.push_back(*page);
+        break;
+      }
+      default: {
+        if (out.empty()) break;
+        const std::size_t which = below(static_cast<unsigned>(out.size()));
+        pool.free(out[which]);
+        out[which] = out.back();
+        out.pop_back();
+        if (reserve < min_nr) ++reserve;
+        break;
+      }
+    }
+    f.fault.disarm();
+    REQUIRE_EQ(pool.available(), reserve);
+    REQUIRE_EQ(pool.min_nr(), min_nr);
+    if (step % 1000 == 0) CHECK_EQ(f.held(), before + reserve + out.size());
+  }
+  for (const Pfn page : out) pool.free(page);
+  REQUIRE(pool.resize(0));
+  CHECK_EQ(f.held(), before);
+}
+
+TEST_CASE("mempool: threads that share one never hold the same element") {
+  PoolFixture f;
+  f.pages.set_fault_injector(nullptr);
+  Pages source(f.pages);
+  Mempool pool(source);
+  REQUIRE(pool.resize(8));
+  const PoolFixture::Exhausted nothing(f);  // they share the reserve
+  std::array<std::thread, 2> threads;
+  for (unsigned cpu = 0; cpu < threads.size(); ++cpu) {
+    threads[cpu] = std::thread([&, cpu] {
+      FakeMachine::current_cpu = cpu;
+      std::mt19937 random(cpu);
+      std::vector<Pfn> out;
+      for (unsigned step = 0; step < 5000; ++step) {
+        if (random() % 2 == 0) {
+          const Result<Pfn> page = pool.alloc(kNoWarn | kNoRetry);
+          if (!page) continue;
+          std::memset(f.machine.bytes_at(address_of(*page)), static_cast<int>(cpu + 1), 64);
+          out.push_back(*page);
+        } else if (!out.empty()) {
+          CHECK_EQ(static_cast<unsigned>(*f.machine.bytes_at(address_of(out.back()))), cpu + 1);
+          pool.free(out.back());
+          out.pop_back();
+        }
+      }
+      for (const Pfn page : out) pool.free(page);
+      f.pages.drain(cpu);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK_EQ(pool.available(), 8);
+  FakeMachine::current_cpu = 0;
+  REQUIRE(pool.resize(0));
+  f.check_audit();
+}
+
+}  // namespace
+}  // namespace cadastre
