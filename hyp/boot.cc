@@ -135,8 +135,11 @@ void report_memory() {
                                  : 0;
   console.print("memory: {} MiB, {} MiB of it above the linear map", bytes >> 20, high >> 20);
   memory.pages.print_zones(console);
-  console.print("memory: {} KiB of metadata for {} frames", memory.pages.frames().metadata_size() >> 10,
-                memory.pages.frames().count());
+  // The objects of Memory hold zones, free lists, CPUs' lists, memblock's first arrays.
+  const FrameTable& frames = memory.pages.frames();
+  const std::size_t of_frames = frames.count() * sizeof(Frame);
+  console.print("memory: metadata: {} bytes for each of {} frames, {} KiB, and {} KiB besides", sizeof(Frame),
+                frames.count(), of_frames >> 10, (frames.metadata_size() - of_frames + sizeof(memory) + 1023) >> 10);
 }
 
 void init_devices() {

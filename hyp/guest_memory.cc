@@ -147,15 +147,22 @@ void GuestMemory::clean_caches() {
   }
 }
 
-void GuestMemory::release() {
+RamUse GuestMemory::release() {
   const SpinlockGuard guard(lock_);
+  RamUse use;
   for (std::uint64_t at = 0; at < Tables::kInputSize;) {
-    at = stage2_.release_some(at, kLeavesPerStep, [](IpaAddr, const Tables::Mapping& mapping) {
-      if (mapping.attributes.memory() == Stage2Memory::kNormal) {
-        memory.pages.free(frame_of(mapping.address), order_of(mapping.level));
-      }
+    at = stage2_.release_some(at, kLeavesPerStep, [&use](IpaAddr, const Tables::Mapping& mapping) {
+      if (mapping.attributes.memory() != Stage2Memory::kNormal) return;
+      const Pfn block = frame_of(mapping.address);
+      FrameTable& frames = memory.pages.frames();
+      const FrameIndex index = frames.index_of(block);
+      const std::uint32_t count = 1U << order_of(mapping.level);
+      use.by_zone[frames.section_of(index).zone] += count;
+      if (frames.pageblock_type(index) == MigrateType::kCma) use.lent += count;
+      memory.pages.free(block, order_of(mapping.level));
     });
   }
+  return use;
 }
 
 std::uint64_t GuestMemory::activate() {

@@ -1,6 +1,7 @@
 // A guest's memory: its RAM, populated as it is touched, and the stage 2 that leads to it.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -14,6 +15,7 @@
 #include "mm/spinlock.hh"
 #include "mm/stage2.hh"
 #include "mm/vmid.hh"
+#include "mm/zone.hh"
 
 namespace cadastre {
 
@@ -41,6 +43,12 @@ class GuestEnvironment : public arch::TableOperations {
  private:
   const OwnerId owner_;
   Vmid vmid_;
+};
+
+// Where a guest's RAM was: frames in each zone, and how many of them were lent by CMA areas.
+struct RamUse {
+  std::array<std::uint32_t, kMaxZones> by_zone{};
+  std::uint32_t lent = 0;
 };
 
 class GuestMemory {
@@ -77,8 +85,8 @@ class GuestMemory {
     const SpinlockGuard guard(lock_);
     return f(GuestView(stage2_.table()));
   }
-  // Gives back every frame and table. Nobody runs the guest any more.
-  void release() EXCLUDES(lock_);
+  // Gives back every frame and table, and says where they were. Nobody runs the guest any more.
+  RamUse release() EXCLUDES(lock_);
 
   // The guest is about to run on this CPU: VTTBR's value.
   [[nodiscard]] std::uint64_t activate();

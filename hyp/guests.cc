@@ -66,11 +66,24 @@ ObjectsOf<Vcpu> vcpus(memory.slabs);
   return *guest.lines;
 }
 
+// Its RAM as it was found and left: only what the guest touched was ever there.
+void report(const Guest& guest, const RamUse& use) {
+  constexpr unsigned kPagesToKib = kPageShift - 10;
+  for (unsigned id = 0; id < kMaxZones; ++id) {
+    if (use.by_zone[id] == 0) continue;
+    console.print("guest {}: {} KiB of its RAM were in node {} zone {}", guest.plan->name.view(),
+                  use.by_zone[id] << kPagesToKib, id / kZoneKinds, to_string(static_cast<ZoneKind>(id % kZoneKinds)));
+  }
+  if (use.lent != 0) {
+    console.print("guest {}: {} KiB of them lent by CMA areas", guest.plan->name.view(), use.lent << kPagesToKib);
+  }
+}
+
 // Takes back what there is of a guest, made in part or as a whole.
 void destroy(Guest& guest) {
   if (has_terminal(guest)) console_input.attach(nullptr);
   if (guest.vm != nullptr) {
-    guest.vm->memory().release();
+    report(guest, guest.vm->memory().release());
     vms.destroy(guest.vm);
     guest.vm = nullptr;
   }
