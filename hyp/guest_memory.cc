@@ -33,12 +33,6 @@ void for_each_page(PhysAddr block, std::uint64_t size, F&& f) {
   }
 }
 
-// Whether the running guest reads memory past our caches: its MMU or its data cache is off [ARMv7 B3.2.1].
-bool guest_caches_off() {
-  constexpr std::uint32_t kMmuAndCache = (1U << 0) | (1U << 2);
-  return (arch::SCTLR::read() & kMmuAndCache) != kMmuAndCache;
-}
-
 }  // namespace
 
 Result<PhysAddr> GuestEnvironment::allocate_table() {
@@ -75,8 +69,10 @@ Result<PhysAddr> GuestEnvironment::allocate_frame(IpaAddr ipa, unsigned level) c
     return std::unexpected(given.error());
   }
   const PhysAddr address = address_of(*block);
-  if (guest_caches_off()) {
-    for_each_page(address, level_size(level), [](std::byte* page) { arch::clean_data_cache(page, kPageSize); });
+  // A clean alone would leave lines that hide what the guest writes before it turns its caches on.
+  if (clean_new_) {
+    for_each_page(address, level_size(level),
+                  [](std::byte* page) { arch::clean_and_invalidate_data_cache(page, kPageSize); });
   }
   return address;
 }
@@ -109,6 +105,7 @@ GuestMemory::GuestMemory(OwnerId owner, std::uint64_t size, PhysAddr root)
 
 Result<FaultAnswer> GuestMemory::serve_fault(IpaAddr address, Access access) {
   const SpinlockGuard guard(lock_);
+  environment_.set_clean_new(caches_off(arch::SCTLR::read()));
   return stage2_.serve_fault(address, access, ram_);
 }
 
@@ -121,6 +118,7 @@ Result<> GuestMemory::write(IpaAddr address, std::span<const std::byte> bytes) {
   if (bytes.empty()) return {};
   if (!ram_.contains(address, bytes.size())) return std::unexpected(Error::kOutOfRange);
   const SpinlockGuard guard(lock_);
+  environment_.set_clean_new(true);
   while (!bytes.empty()) {
     const auto physical = stage2_.prepare_write(address, ram_);
     if (!physical) return std::unexpected(physical.error());
@@ -128,7 +126,7 @@ Result<> GuestMemory::write(IpaAddr address, std::span<const std::byte> bytes) {
     const std::size_t part = std::min(bytes.size(), kPageSize - offset);
     std::byte* page = machine.kmap(frame_of(*physical));
     std::memcpy(page + offset, bytes.data(), part);
-    arch::clean_data_cache(page + offset, part);
+    arch::clean_and_invalidate_data_cache(page + offset, part);
     machine.kunmap(page);
     bytes = bytes.subspan(part);
     address += part;

@@ -8,6 +8,7 @@
 
 #include "arch/armv7/table_operations.hh"
 #include "hyp/guest_map.hh"
+#include "hyp/guest_ram.hh"
 #include "hyp/guest_view.hh"
 #include "mm/address.hh"
 #include "mm/error.hh"
@@ -18,6 +19,12 @@
 #include "mm/zone.hh"
 
 namespace cadastre {
+
+// Whether a guest with this SCTLR reads memory past caches: its MMU or its data cache is off [ARMv7 B3.2.1].
+[[nodiscard]] constexpr bool caches_off(std::uint32_t sctlr) {
+  constexpr std::uint32_t kMmuAndCache = (1U << 0) | (1U << 2);
+  return (sctlr & kMmuAndCache) != kMmuAndCache;
+}
 
 // Where a guest's tables and frames come from (mm/page_table.hh, mm/stage2.hh): the page allocator, with the guest as the
 // frames' owner.
@@ -37,11 +44,16 @@ class GuestEnvironment : public arch::TableOperations {
   [[nodiscard]] Result<PhysAddr> private_copy(IpaAddr ipa, PhysAddr frame) const;
   static void drop_shared(PhysAddr frame);
 
+  // Whether a frame's zeroes must be in memory, and out of the caches, before the guest has it: its own caches are off, or
+  // nobody knows.
+  void set_clean_new(bool clean) { clean_new_ = clean; }
+
   [[nodiscard]] OwnerId owner() const { return owner_; }
   [[nodiscard]] Vmid& vmid() { return vmid_; }
 
  private:
   const OwnerId owner_;
+  bool clean_new_ = true;
   Vmid vmid_;
 };
 
@@ -50,6 +62,9 @@ struct RamUse {
   std::array<std::uint32_t, kMaxZones> by_zone{};
   std::uint32_t lent = 0;
 };
+
+// Whether what a guest has not touched yet becomes RAM when it is looked at.
+enum class Populate : bool { kNo, kYes };
 
 class GuestMemory {
  public:
@@ -84,6 +99,16 @@ class GuestMemory {
   auto with_view(F&& f) EXCLUDES(lock_) {
     const SpinlockGuard guard(lock_);
     return f(GuestView(stage2_.table()));
+  }
+  // f(GuestRamView&): the same for copies by virtual address with these registers, of little: nothing of a device happens in
+  // `f`, whose locks are outer ones.
+  template <class F>
+  auto with_ram(const GuestMmu& mmu, Populate populate, F&& f) EXCLUDES(lock_) {
+    const SpinlockGuard guard(lock_);
+    const bool past_caches = caches_off(mmu.sctlr);
+    environment_.set_clean_new(past_caches);
+    GuestRamView<Tables> view(stage2_, populate == Populate::kYes ? &ram_ : nullptr, past_caches);
+    return f(view);
   }
   // Gives back every frame and table, and says where they were. Nobody runs the guest any more.
   RamUse release() EXCLUDES(lock_);

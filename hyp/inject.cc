@@ -43,14 +43,16 @@ void enter_abort(Vcpu& vcpu, std::uint32_t vector, std::uint32_t return_offset) 
   enter_exception(vcpu, psr::kAbort, vector, /*masks_aborts=*/true);
 }
 
-// Fault status of a synchronous external abort, in the format that the guest's tables have [ARMv7 tables B3-23, B3-24].
-std::uint32_t external_abort_status(unsigned table_walk_level) {
-  if ((arch::TTBCR::read() & kTtbcrLongDescriptors) != 0) {
-    constexpr std::uint32_t kLongFormat = 1U << 9;
-    return kLongFormat | (table_walk_level == 0 ? 0b010000U : 0b010100U | table_walk_level);
-  }
-  if (table_walk_level == 0) return 0b01000;
-  return table_walk_level == 1 ? 0b01100 : 0b01110;
+bool long_format() {
+  return (arch::TTBCR::read() & kTtbcrLongDescriptors) != 0;
+}
+
+// What a guest is told of a fault of stage 2, which it knows nothing of.
+GuestFault as_guest_sees(GuestFault fault) {
+  if (!fault.stage2) return fault;
+  fault.kind = fault.on_walk ? FaultKind::kExternalOnWalk : FaultKind::kExternal;
+  fault.level = fault.walk_level;
+  return fault;
 }
 
 }  // namespace
@@ -64,15 +66,14 @@ void inject_undefined(Vcpu& vcpu) {
   enter_exception(vcpu, psr::kUndefined, kVectorUndefined, /*masks_aborts=*/false);
 }
 
-void inject_external_data_abort(Vcpu& vcpu, GuestVirtAddr address, bool is_write, unsigned table_walk_level) {
-  constexpr std::uint32_t kDfsrWrite = 1U << 11;
-  arch::DFSR::write(external_abort_status(table_walk_level) | (is_write ? kDfsrWrite : 0));
+void inject_data_abort(Vcpu& vcpu, GuestVirtAddr address, const GuestFault& fault, Access access) {
+  arch::DFSR::write(dfsr_of(as_guest_sees(fault), long_format(), access));
   arch::DFAR::write(address.value());
   enter_abort(vcpu, kVectorDataAbort, 8);
 }
 
-void inject_external_prefetch_abort(Vcpu& vcpu, GuestVirtAddr address, unsigned table_walk_level) {
-  arch::IFSR::write(external_abort_status(table_walk_level));
+void inject_prefetch_abort(Vcpu& vcpu, GuestVirtAddr address, const GuestFault& fault) {
+  arch::IFSR::write(ifsr_of(as_guest_sees(fault), long_format()));
   arch::IFAR::write(address.value());
   enter_abort(vcpu, kVectorPrefetchAbort, 4);
 }

@@ -2,7 +2,9 @@
 // [ARMv7 B1.8.3, B1.9].
 #pragma once
 
+#include "mm/access.hh"
 #include "mm/address.hh"
+#include "mm/guest_fault.hh"
 
 namespace cadastre {
 
@@ -13,12 +15,12 @@ struct Vcpu;
 // An instruction that does not exist for it.
 void inject_undefined(Vcpu& vcpu);
 
-// A synchronous external abort: nothing answers at that address [ARMv7 B3.13.3]. `table_walk_level`: 0 for the access
-// itself, else the level of the fetch of its own translation tables that failed.
-void inject_external_data_abort(Vcpu& vcpu, GuestVirtAddr address, bool is_write, unsigned table_walk_level);
-void inject_external_prefetch_abort(Vcpu& vcpu, GuestVirtAddr address, unsigned table_walk_level);
+// The abort that an access to `address` takes, its status in the format that the guest's tables have. What fails in stage 2
+// is a synchronous external abort to it: nothing answers there [ARMv7 B3.13.3].
+void inject_data_abort(Vcpu& vcpu, GuestVirtAddr address, const GuestFault& fault, Access access);
+void inject_prefetch_abort(Vcpu& vcpu, GuestVirtAddr address, const GuestFault& fault);
 
-// An asynchronous one, which its CPSR.A may mask; it is taken when that allows [ARMv7 B1.8.11, HCR.VA].
+// An asynchronous external abort, which its CPSR.A may mask; it is taken when that allows [ARMv7 B1.8.11, HCR.VA].
 void inject_asynchronous_abort();
 
 }  // namespace cadastre

@@ -16,5 +16,8 @@ void handle_coprocessor(Vcpu& vcpu, arch::Syndrome syndrome);  // traps_cp15.cc
 void handle_data_abort(Vcpu& vcpu, arch::Syndrome syndrome);   // traps_abort.cc
 void handle_prefetch_abort(Vcpu& vcpu, arch::Syndrome syndrome);
 void handle_smccc(Vcpu& vcpu);  // hypercalls.cc
+// Does the instruction at pc, which touched a device. False: it is not one that can be done for the guest, and nothing has
+// happened.
+[[nodiscard]] bool emulate_device_access(Vcpu& vcpu);  // traps_emulate.cc
 
 }  // namespace cadastre

@@ -5,6 +5,7 @@
 #include "arch/armv7/barrier.hh"
 #include "arch/armv7/cp15.hh"
 #include "arch/armv7/hsr.hh"
+#include "hyp/emulate/emulate.hh"
 #include "hyp/inject.hh"
 #include "hyp/instruction.hh"
 #include "hyp/registers.hh"
@@ -37,9 +38,9 @@ std::optional<IpaAddr> fault_address(Syndrome syndrome, std::uint32_t virtual_ad
   return IpaAddr((par & kPageOfAddress) | offset);
 }
 
-// The level of the guest's table walk that met the fault, for its fault status; 0 when it was not on a walk.
-unsigned walk_level(Syndrome syndrome) {
-  return syndrome.stage1_walk() ? 1 : 0;
+// A fault that the guest gets as an external abort.
+GuestFault external_fault(Syndrome syndrome) {
+  return {.stage2 = true, .on_walk = syndrome.stage1_walk(), .walk_level = 1};
 }
 
 // Gives the guest the RAM that it has touched. False: it gets an abort.
@@ -57,6 +58,11 @@ bool is_ours(Syndrome syndrome) {
   return syndrome.translation_fault() || syndrome.permission_fault();
 }
 
+// A register's bytes in the byte order of the guest's memory, and back.
+std::uint32_t in_guest_order(const Vcpu& vcpu, Syndrome syndrome, std::uint32_t value) {
+  return in_byte_order(value, syndrome.access_size(), vcpu.frame.cpsr);
+}
+
 std::uint32_t extended(std::uint32_t value, Syndrome syndrome) {
   if (!syndrome.sign_extends()) return value;
   const unsigned shift = 32 - 8 * syndrome.access_size();
@@ -70,9 +76,10 @@ bool access_device(Vcpu& vcpu, Syndrome syndrome, IpaAddr address) {
   if (!target) return false;
   const unsigned number = syndrome.access_register();
   if (syndrome.is_write()) {
-    target.device->write(vcpu.index, target.offset, size, guest_register(vcpu, number));
+    target.device->write(vcpu.index, target.offset, size, in_guest_order(vcpu, syndrome, guest_register(vcpu, number)));
   } else {
-    set_guest_register(vcpu, number, extended(target.device->read(vcpu.index, target.offset, size), syndrome));
+    const std::uint32_t value = target.device->read(vcpu.index, target.offset, size);
+    set_guest_register(vcpu, number, extended(in_guest_order(vcpu, syndrome, value), syndrome));
   }
   return true;
 }
@@ -82,14 +89,18 @@ bool access_device(Vcpu& vcpu, Syndrome syndrome, IpaAddr address) {
 void handle_data_abort(Vcpu& vcpu, Syndrome syndrome) {
   const std::uint32_t virtual_address = arch::HDFAR::read();
   const auto abort = [&] {
-    inject_external_data_abort(vcpu, GuestVirtAddr(virtual_address), syndrome.is_write(), walk_level(syndrome));
+    inject_data_abort(vcpu, GuestVirtAddr(virtual_address), external_fault(syndrome),
+                      syndrome.is_write() ? Access::kWrite : Access::kRead);
   };
   if (!is_ours(syndrome)) return abort();
   const std::optional<IpaAddr> address = fault_address(syndrome, virtual_address);
   if (!address) return;
-  if (syndrome.access_valid() && !syndrome.stage1_walk() && access_device(vcpu, syndrome, *address)) {
-    skip_instruction(vcpu, syndrome);
-    return;
+  if (!syndrome.stage1_walk() && !syndrome.cache_maintenance()) {
+    if (syndrome.access_valid()) {
+      if (access_device(vcpu, syndrome, *address)) return skip_instruction(vcpu, syndrome);
+    } else if (vcpu.vm.devices().find(*address, 1) && emulate_device_access(vcpu)) {
+      return;
+    }
   }
   // Maintenance of a cache line that cannot be in any cache.
   if (syndrome.cache_maintenance() && !vcpu.vm.memory().contains(*address)) return skip_instruction(vcpu, syndrome);
@@ -100,9 +111,7 @@ void handle_data_abort(Vcpu& vcpu, Syndrome syndrome) {
 
 void handle_prefetch_abort(Vcpu& vcpu, Syndrome syndrome) {
   const std::uint32_t virtual_address = arch::HIFAR::read();
-  const auto abort = [&] {
-    inject_external_prefetch_abort(vcpu, GuestVirtAddr(virtual_address), walk_level(syndrome));
-  };
+  const auto abort = [&] { inject_prefetch_abort(vcpu, GuestVirtAddr(virtual_address), external_fault(syndrome)); };
   if (!is_ours(syndrome)) return abort();
   const std::optional<IpaAddr> address = fault_address(syndrome, virtual_address);
   if (!address) return;

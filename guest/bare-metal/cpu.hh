@@ -69,4 +69,9 @@ std::uint32_t hypervisor_call(std::uint32_t function, std::uint32_t argument);
 std::uint32_t secure_call(std::uint32_t function, std::uint32_t argument);
 std::uint32_t read_hcr();
 std::uint32_t read_unallocated();
+
+// accesses.S
+void arm_accesses(std::uint32_t registers, const std::uint32_t* in, std::uint32_t* out);
+void thumb_accesses(std::uint32_t registers, const std::uint32_t* in, std::uint32_t* out);
+std::uint32_t load_past_end(std::uint32_t address);
 }

@@ -96,6 +96,10 @@ void enable_interrupt(std::uint32_t number) {
   register_at(machine.distributor, gicd::kEnable + number / 32 * 4) = 1U << (number % 32);
 }
 
+std::uint32_t priorities_of(std::uint32_t number) {
+  return machine.distributor + gicd::kPriority + number;
+}
+
 std::uint32_t acknowledge_interrupt() {
   return register_at(machine.cpu_interface, gicc::kAcknowledge);
 }

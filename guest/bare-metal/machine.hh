@@ -35,6 +35,8 @@ void stop_uart_interrupts();
 // GICv2: everything off but what is enabled by number [GICv2 4.3, 4.4].
 void start_gic();
 void enable_interrupt(std::uint32_t number);
+// The registers of the priorities of 32 interrupts from `number` on, a multiple of 4, which nobody uses.
+std::uint32_t priorities_of(std::uint32_t number);
 std::uint32_t acknowledge_interrupt();
 void end_interrupt(std::uint32_t acknowledged);
 

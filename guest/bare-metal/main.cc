@@ -5,6 +5,7 @@
 // `hang` never ends, `bench` measures what exits cost (bench.hh) and checks nothing.
 #include <libfdt.h>
 
+#include <array>
 #include <bit>
 #include <cstdint>
 
@@ -147,6 +148,35 @@ void check_aborts() {
   say("addresses and registers that are not there abort and are undefined");
 }
 
+// Instructions that access several of a device's registers, or change their base, do what they do to RAM; an LDM whose
+// second register has nothing behind it leaves its base alone.
+void check_device_accesses() {
+  const std::uint32_t registers = priorities_of(64);
+  const std::array<std::uint32_t, 8> in = {0x08101820,  0x28303840,  0x48505860,  0x68707880,
+                                           0x8890'98a0, 0xa8b0'b8c0, 0xc8d0'd8e0, 0xe8f0'f810};
+  const std::array<std::uint32_t, 23> expected = {
+      in[0], in[1], in[2], in[3], in[4], in[5], in[7], in[6],  // as one block
+      in[2], in[3], in[2], 0x08,                               // LDRD, post-indexed LDR, LDRSB
+      in[0], in[1], 8,     in[0], in[1], 0,                    // by stack pointer, into the link register
+      in[0], 0,     in[1], 0,     in[2],                       // in a conditional block
+  };
+  for (const auto access : {arm_accesses, thumb_accesses}) {
+    std::array<std::uint32_t, expected.size()> out{};
+    access(registers, in.data(), out.data());
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      if (out[i] != expected[i]) {
+        fail("word ", std::uint64_t{i}, " read of a device is ", Hex{out[i]}, " instead of ", Hex{expected[i]});
+      }
+    }
+    access(registers, std::array<std::uint32_t, 8>{}.data(), out.data());
+  }
+  const std::uint32_t last = machine.uart + kPage - 4;
+  expect_exception();
+  if (load_past_end(last) != last) fail("an LDM that aborts changes its base");
+  expect_data_abort("an LDM with nothing behind its second register", last + 4, kSynchronousExternal);
+  say("devices take LDM and STM, LDRD and STRD, and write-back, in ARM and Thumb state");
+}
+
 // Waits until `done`, at most 20 s of the machine's time.
 template <class Function>
 void wait_for(std::string_view what, Function done) {
@@ -234,6 +264,7 @@ void run(std::uint32_t dtb) {
   check_ram();
   check_small_pages();
   check_aborts();
+  check_device_accesses();
   if (stray_interrupt() != 0) fail("stray interrupt ", std::uint64_t{stray_interrupt()});
 
   if (has_word("reset")) {
