@@ -52,6 +52,15 @@ class HypAddressSpace {
   [[nodiscard]] Result<void*> map_stack(unsigned cpu, PhysAddr frames) EXCLUDES(lock_);
   static constexpr std::size_t kStackBytes = layout::kStackSize - kPageSize;
 
+  // What is mapped at an address, and the level at which the lookup ends.
+  struct Lookup {
+    std::optional<Mapping<HypAttributes>> mapping;
+    unsigned level;
+  };
+  [[nodiscard]] Lookup look_up(HypVirtAddr address) const {
+    return {table().query(address), table().lookup_level(address)};
+  }
+
  private:
   [[nodiscard]] Result<> map(std::uint32_t address, PhysAddr physical, std::uint64_t size, HypAttributes attributes);
   [[nodiscard]] Result<> map_linear(PhysAddr start, PhysAddr end, HypAttributes attributes);

@@ -1,6 +1,8 @@
 // From entry.S to the first guest, in the order of ARCHITECTURE.md, "Boot order". What cannot go on says why
 // in one line, and the machine is switched off.
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <optional>
 #include <span>
 
@@ -174,12 +176,19 @@ void check_configuration() {
 }
 
 // What the command line asks for, before there is any guest. A machine whose memory manager is not sound runs none.
+struct Selftest {
+  std::string_view name;
+  bool (*run)(unsigned cpus, unsigned seed);
+};
+constexpr Selftest kSelftests[] = {{"mm", selftest_memory}, {"walk", selftest_walk}};
+
 void run_selftests(const CommandLine& words, unsigned cpus) {
   const auto which = words.value("selftest");
   if (!which) return;
-  if (*which != "mm") refuse_to_boot("selftest={}: there is no such test: mm is one", *which);
+  const auto* const test = std::ranges::find(kSelftests, *which, &Selftest::name);
+  if (test == std::end(kSelftests)) refuse_to_boot("selftest={}: there is no such test: mm and walk are", *which);
   const auto seed = static_cast<unsigned>(words.size("seed").value_or(arch::CNTPCT::read()));
-  if (!selftest_memory(cpus, seed)) power_off();
+  if (!test->run(cpus, seed)) power_off();
 }
 
 // Instructions since entry.S, where the CPU counts them: QEMU does with -icount, and elsewhere the counter stays at 0

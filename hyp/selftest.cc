@@ -13,28 +13,13 @@
 #include "hyp/console.hh"
 #include "hyp/cross_call.hh"
 #include "hyp/memory.hh"
+#include "hyp/random.hh"
 
 namespace cadastre {
 namespace {
 
 constexpr unsigned kOperations = 1'000'000;
 constexpr unsigned kMostHeld = 256;  // of each kind, by each CPU
-
-// xorshift: a sequence that differs from CPU to CPU and is the same for the same seed.
-class Random {
- public:
-  explicit Random(std::uint32_t seed) : state_(seed | 1U) {}
-  std::uint32_t next() {
-    state_ ^= state_ << 13;
-    state_ ^= state_ >> 17;
-    state_ ^= state_ << 5;
-    return state_;
-  }
-  std::uint32_t below(std::uint32_t limit) { return next() % limit; }
-
- private:
-  std::uint32_t state_;
-};
 
 struct Failure {
   std::atomic<bool> happened = false;

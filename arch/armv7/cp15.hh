@@ -108,6 +108,7 @@ CP15_32(ATS12NSOPW, 0, c7, c8, 5);
 CP15_32(ATS12NSOUR, 0, c7, c8, 6);
 CP15_32(ATS12NSOUW, 0, c7, c8, 7);
 CP15_32(ATS1HR, 4, c7, c8, 0);
+CP15_32(ATS1HW, 4, c7, c8, 1);
 
 // Caches and TLBs [ARMv7 B4.2].
 CP15_32(ICIALLUIS, 0, c7, c1, 0);
