@@ -19,6 +19,7 @@
 #include "hyp/scheduler.hh"
 #include "hyp/timers.hh"
 #include "hyp/world_switch.hh"
+#include "mm/per_cpu.hh"
 
 extern "C" {
 // entry.S: where a secondary CPU starts, and what it reads there.
@@ -33,8 +34,8 @@ namespace {
 constexpr std::uint32_t kAffinityMask = 0x00ff'ffff;  // [ARMv7 B4.1.106]
 constexpr std::uint64_t kSecondsToWait = 2;
 
-std::array<arch::Cpu, kMaxCpus> cpus;
-std::array<std::atomic<bool>, kMaxCpus> online;
+PerCpu<arch::Cpu> cpus;
+PerCpu<std::atomic<bool>> online;
 
 [[nodiscard]] std::uint32_t this_affinity() {
   return arch::MPIDR::read() & kAffinityMask;
@@ -67,7 +68,7 @@ bool start_cpu(unsigned cpu, std::uint32_t mpidr, PhysAddr image) {
     return false;
   }
   const std::uint64_t deadline = now() + kSecondsToWait * arch::CNTFRQ::read();
-  while (!online[cpu].load(std::memory_order_acquire)) {
+  while (!online.of(cpu).load(std::memory_order_acquire)) {
     if (now() > deadline) {
       console.print("cpu{}: does not come up", cpu);
       return false;
@@ -85,9 +86,8 @@ void drain_page_lists(void* /*context*/) {
 
 void init_boot_cpu(const HostDescription& host) {
   for (unsigned i = 0; i < host.cpus.size(); ++i) {
-    cpus[i].index = i;
-    cpus[i].mpidr = host.cpus[i].mpidr;
-    if (host.cpus[i].mpidr == this_affinity()) arch::set_this_cpu(cpus[i]);
+    cpus.of(i) = {.index = i, .mpidr = host.cpus[i].mpidr};
+    if (host.cpus[i].mpidr == this_affinity()) arch::set_this_cpu(cpus.of(i));
   }
 }
 
@@ -104,12 +104,12 @@ unsigned start_secondary_cpus(const HostDescription& host, PhysAddr image) {
 }
 
 extern "C" [[noreturn]] void secondary_main(unsigned cpu) {
-  arch::set_this_cpu(cpus[cpu]);
+  arch::set_this_cpu(cpus.of(cpu));
   hyp_space.activate();
   init_world_switch();
   init_cpu_interrupts();
   join_cross_calls();
-  online[cpu].store(true, std::memory_order_release);
+  online.of(cpu).store(true, std::memory_order_release);
   run_vcpus();
 }
 

@@ -1,11 +1,10 @@
 #include "hyp/cross_call.hh"
 
-#include <array>
 #include <atomic>
 
-#include "arch/armv7/cpu.hh"
+#include "arch/armv7/machine.hh"
 #include "hyp/interrupts.hh"
-#include "mm/machine.hh"
+#include "mm/per_cpu.hh"
 
 namespace cadastre {
 namespace {
@@ -16,18 +15,22 @@ struct Call {
   std::atomic<unsigned> running;
 };
 
-std::array<std::atomic<Call*>, kMaxCpus> slots;
-std::array<std::atomic<bool>, kMaxCpus> joined;
+struct Slot {
+  std::atomic<Call*> call;
+  std::atomic<bool> joined;
+};
+
+PerCpu<Slot> slots;
 std::atomic_flag busy;  // one call at a time
 
 }  // namespace
 
 void join_cross_calls() {
-  joined[arch::this_cpu().index].store(true, std::memory_order_release);
+  slots.mine(arch::machine).joined.store(true, std::memory_order_release);
 }
 
 void run_cross_calls() {
-  Call* call = slots[arch::this_cpu().index].exchange(nullptr, std::memory_order_acquire);
+  Call* call = slots.mine(arch::machine).call.exchange(nullptr, std::memory_order_acquire);
   if (call == nullptr) return;
   call->function(call->argument);
   call->running.fetch_sub(1, std::memory_order_release);
@@ -38,9 +41,10 @@ void call_on_all_cpus(void (*function)(void*), void* argument) {
   while (busy.test_and_set(std::memory_order_acquire)) run_cross_calls();
   Call call{.function = function, .argument = argument, .running = 0};
   for (unsigned cpu = 0; cpu < kMaxCpus; ++cpu) {
-    if (cpu == arch::this_cpu().index || !joined[cpu].load(std::memory_order_acquire)) continue;
+    Slot& slot = slots.of(cpu);
+    if (cpu == arch::machine.cpu() || !slot.joined.load(std::memory_order_acquire)) continue;
     call.running.fetch_add(1, std::memory_order_relaxed);
-    slots[cpu].store(&call, std::memory_order_release);
+    slot.call.store(&call, std::memory_order_release);
     kick_cpu(cpu);
   }
   function(argument);

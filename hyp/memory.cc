@@ -40,11 +40,11 @@ Result<> init_memory(const HostDescription& host) {
   if (const Result<> done = memory.pages.init(memory.memblock, config); !done) return done;
   for (unsigned i = 0; i < host.cpus.size(); ++i) memory.pages.set_cpu_node(i, host.cpus[i].node);
   memory.pages.release(memory.memblock);
+  const auto cpus = static_cast<unsigned>(host.cpus.size());
   if (const Result<> done = memory.slabs.init(boot_secret(), &console); !done) return done;
-  if (const Result<> done = memory.tables.resize(kTablesPerOperation * static_cast<unsigned>(host.cpus.size()));
-      !done) {
-    return done;
-  }
+  memory.pages.shrinkers().add(memory.slab_shrinker);
+  if (const Result<> done = memory.per_cpu.init(cpus, &console); !done) return done;
+  if (const Result<> done = memory.tables.resize(kTablesPerOperation * cpus); !done) return done;
   return hyp_space.init_vmalloc(memory.pages, memory.slabs, {.allocate = allocate_table, .free = free_table}, &console);
 }
 

@@ -7,7 +7,9 @@
 #include "mm/memblock.hh"
 #include "mm/mempool.hh"
 #include "mm/page_allocator.hh"
+#include "mm/per_cpu.hh"
 #include "mm/slab.hh"
+#include "mm/slab_shrinker.hh"
 #include "platform/dtb/host.hh"
 
 namespace cadastre {
@@ -20,6 +22,8 @@ struct Memory {
   Memblock memblock;
   Ownership ownership{pages.frames()};
   SlabAllocator<arch::ArmMachine> slabs{pages};
+  SlabShrinker<arch::ArmMachine> slab_shrinker{slabs};
+  PerCpuAllocator<arch::ArmMachine> per_cpu{pages, slabs};
 
   // Pages of translation tables, HYP's and guests'. To give back a page out of the middle of a block takes tables, and so
   // does a guest's page from high memory when low memory is used up: each CPU finds what one such operation takes.

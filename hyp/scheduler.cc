@@ -1,23 +1,23 @@
 #include "hyp/scheduler.hh"
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <optional>
 
 #include "arch/armv7/barrier.hh"
 #include "arch/armv7/cp15.hh"
-#include "arch/armv7/cpu.hh"
+#include "arch/armv7/machine.hh"
 #include "hyp/cross_call.hh"
 #include "hyp/guests.hh"
 #include "hyp/inject.hh"
 #include "hyp/interrupts.hh"
+#include "hyp/memory.hh"
 #include "hyp/timers.hh"
 #include "hyp/traps.hh"
 #include "hyp/vcpu.hh"
 #include "hyp/vm.hh"
 #include "hyp/world_switch.hh"
-#include "mm/machine.hh"
+#include "mm/per_cpu.hh"
 #include "mm/spinlock.hh"
 
 namespace cadastre {
@@ -43,17 +43,16 @@ class RunQueue {
   void arm_timer();
   void switch_to(Vcpu* vcpu);
   void run_loaded(Vcpu& vcpu);
+  void balance_memory();
 
   Spinlock lock_;
   Vcpu* first_ GUARDED_BY(lock_) = nullptr;
   Vcpu* loaded_ = nullptr;
   bool reschedule_ = false;
+  std::uint32_t pressure_seen_ = 0;  // PageAllocatorBase::pressure
 };
 
-std::array<RunQueue, kMaxCpus> queues;
-RunQueue& this_queue() {
-  return queues[arch::this_cpu().index];
-}
+PerCpu<RunQueue> queues;
 
 void RunQueue::add(Vcpu& vcpu) {
   const SpinlockGuard guard(lock_);
@@ -174,6 +173,14 @@ void RunQueue::run_loaded(Vcpu& vcpu) {
   } while (!reschedule_ && vcpu.state.load(std::memory_order_relaxed) == Vcpu::State::kRunnable);
 }
 
+// What this CPU has and can spare, when memory has run low since it last looked.
+void RunQueue::balance_memory() {
+  const std::uint32_t pressure = memory.pages.pressure();
+  if (pressure == pressure_seen_) return;
+  pressure_seen_ = pressure;
+  memory.pages.balance(arch::machine.cpu());
+}
+
 void RunQueue::run() {
   for (;;) {
     reschedule_ = false;  // before looking: what comes later is looked at again
@@ -183,6 +190,7 @@ void RunQueue::run() {
     if (next == nullptr) {
       // Whoever is loaded stays: most often it is the one to go on.
       arm_timer();
+      balance_memory();
       gic.reevaluate();
       arch::wfi();
       handle_interrupts(loaded_);
@@ -199,16 +207,16 @@ void RunQueue::run() {
 }  // namespace
 
 void add_vcpu(Vcpu& vcpu) {
-  queues[vcpu.cpu].add(vcpu);
+  queues.of(vcpu.cpu).add(vcpu);
   kick_cpu(vcpu.cpu);
 }
 
 void request_reschedule() {
-  this_queue().request_reschedule();
+  queues.mine(arch::machine).request_reschedule();
 }
 
 void run_vcpus() {
-  this_queue().run();
+  queues.mine(arch::machine).run();
 }
 
 }  // namespace cadastre

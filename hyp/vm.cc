@@ -26,10 +26,14 @@ Vm::~Vm() {
   for (Vcpu* vcpu : vcpus_) {
     if (vcpu != nullptr) cache_->destroy(vcpu);
   }
+  cadastre::memory.per_cpu.destroy(last_on_cpu_);
 }
 
 Result<> Vm::create(ObjectsOf<Vcpu>& cache, unsigned first_cpu, unsigned host_cpus, PhysAddr gicv) {
   cache_ = &cache;
+  const auto last_on_cpu = cadastre::memory.per_cpu.create<const Vcpu*>();
+  if (!last_on_cpu) return std::unexpected(last_on_cpu.error());
+  last_on_cpu_ = *last_on_cpu;
   for (unsigned i = 0; i < vcpu_count_; ++i) {
     const Result<Vcpu*> vcpu = cache.create(*this, i, (first_cpu + i) % host_cpus);
     if (!vcpu) return std::unexpected(vcpu.error());

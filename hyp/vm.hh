@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 #include "hyp/console.hh"
 #include "hyp/devices/guest_console.hh"
@@ -18,6 +19,7 @@
 #include "hyp/memory.hh"
 #include "hyp/vcpu.hh"
 #include "mm/error.hh"
+#include "mm/per_cpu.hh"
 
 namespace cadastre {
 
@@ -51,8 +53,7 @@ class Vm {
   // Whether another of its vCPUs ran on this host CPU last: they share a VMID, but each has its own idea of its address space,
   // its ASIDs included, so what the TLB of this CPU remembers is not this one's.
   [[nodiscard]] bool takes_over(const Vcpu& vcpu) {
-    const Vcpu* before = last_on_cpu_[vcpu.cpu];
-    last_on_cpu_[vcpu.cpu] = &vcpu;
+    const Vcpu* before = std::exchange(last_on_cpu_.of(vcpu.cpu), &vcpu);
     return before != nullptr && before != &vcpu;
   }
 
@@ -79,7 +80,7 @@ class Vm {
   std::atomic<unsigned> live_;
   std::array<Vcpu*, kMaxVcpus> vcpus_{};
   ObjectsOf<Vcpu>* cache_ = nullptr;
-  std::array<const Vcpu*, kMaxCpus> last_on_cpu_{};  // each CPU's own
+  PerCpuPointer<const Vcpu*> last_on_cpu_;
 
   GuestMemory memory_;
   Vgic vgic_;

@@ -254,6 +254,7 @@ std::uint32_t PageAllocatorBase::deficit(unsigned cpu, AllocFlags flags) const {
 }
 
 FrameIndex PageAllocatorBase::reclaim_and_alloc(unsigned cpu, unsigned order, AllocFlags flags) {
+  pressure_.fetch_add(1, std::memory_order_relaxed);
   // Pages on this CPU's lists may be what a larger block lacks.
   drain(cpu);
   if (!flags.has(kAtomic)) shrinkers_.shrink(deficit(cpu, flags));

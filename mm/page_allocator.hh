@@ -131,6 +131,8 @@ class PageAllocatorBase {
   }
   // Asks shrinkers until each zone is above its high mark, or they have no more: for the idle loop.
   void balance(unsigned cpu);
+  // Moves on with every request that finds all its zones below their low marks: a reason to `balance`.
+  [[nodiscard]] std::uint32_t pressure() const { return pressure_.load(std::memory_order_relaxed); }
   [[nodiscard]] ShrinkerList& shrinkers() { return shrinkers_; }
 
   // Debugging, before a second CPU is up. Each sends every request down the slow path.
@@ -278,6 +280,7 @@ class PageAllocatorBase {
   void (*drain_others_)(void*) = nullptr;
   void* drain_context_ = nullptr;
   std::atomic<std::uint32_t> bad_frames_ = 0;
+  std::atomic<std::uint32_t> pressure_ = 0;
   bool poison_ = false;
   std::span<FrameHistory> history_;
   FaultInjector* fault_ = nullptr;

@@ -379,14 +379,15 @@ Result<ObjectCache*> SlabAllocatorBase::create(unsigned cpu, const CacheConfig& 
   return std::unexpected(made.error());
 }
 
+// Reclaim on another CPU may be going over the caches, and its slabs of this one: not any more once it is off the list.
 Result<> SlabAllocatorBase::destroy(unsigned cpu, ObjectCache& cache) {
-  flush_all(cpu, cache);
-  if (name_live_objects(cache)) return std::unexpected(Error::kBusy);
-  shrink(cpu, cache);
   {
     const SpinlockGuard guard(caches_lock_);
+    flush_all(cpu, cache);
+    if (name_live_objects(cache)) return std::unexpected(Error::kBusy);
     caches_[cache.id_] = nullptr;
   }
+  shrink(cpu, cache);
   std::destroy_at(&cache);
   if (!cache_cache_.free_fast(cpu, &cache)) CHECK(free_slow(cpu, cache_cache_, &cache));
   return {};
@@ -420,12 +421,27 @@ std::uint32_t SlabAllocatorBase::shrink(unsigned cpu, ObjectCache& cache) {
 std::uint32_t SlabAllocatorBase::shrink_all(unsigned cpu) {
   std::uint32_t pages = 0;
   for (unsigned id = 0; id < kMaxCaches; ++id) {
-    ObjectCache* cache = nullptr;
-    {
-      const SpinlockGuard guard(caches_lock_);
-      cache = caches_[id];
+    const SpinlockGuard guard(caches_lock_);  // which keeps the cache from being destroyed
+    if (caches_[id] != nullptr) pages += shrink(cpu, *caches_[id]);
+  }
+  return pages;
+}
+
+std::uint32_t SlabAllocatorBase::spare_pages(unsigned cpu) const {
+  std::uint32_t pages = 0;
+  for (unsigned id = 0; id < kMaxCaches; ++id) {
+    const SpinlockGuard guard(caches_lock_);
+    if (caches_[id] == nullptr) continue;
+    ObjectCache& cache = *caches_[id];
+    const ObjectCache::CpuSlab& mine = cache.cpus_[cpu];
+    std::uint32_t slabs = mine.partial_count + (mine.slab != ObjectCache::kNoSlab ? 1 : 0);
+    for (ObjectCache::NodeSlabs& node : cache.nodes_) {
+      const SpinlockGuard node_guard(node.lock);
+      for (FrameIndex slab = node.partial.head(); slab != kNoFrame; slab = frames()[slab].next) {
+        if (slab_at(slab).in_use == 0) ++slabs;
+      }
     }
-    if (cache != nullptr) pages += shrink(cpu, *cache);
+    pages += slabs << cache.order_;
   }
   return pages;
 }

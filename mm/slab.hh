@@ -15,7 +15,7 @@
 //
 // Usage:  SlabAllocator slabs(pages);  slabs.init(seed);  then  slabs.kmalloc(100), slabs.kfree(p),
 //         slabs.create({.name = "vcpu", .size = ...}), and above it the typed SlabCache<Vcpu>.
-// CPUs as in page_allocator.hh. Lock order: a node's list lock, then what the page allocator takes.
+// CPUs as in page_allocator.hh. Lock order: the list of caches, a node's list, then what the page allocator takes.
 #pragma once
 
 #include <array>
@@ -193,6 +193,8 @@ class SlabAllocatorBase {
   // Gives empty slabs back; returns how many pages. Those at hand for other CPUs stay.
   std::uint32_t shrink(unsigned cpu, ObjectCache& cache);
   std::uint32_t shrink_all(unsigned cpu);
+  // How many pages `shrink_all` could give back, about: what is empty, and what this CPU has at hand.
+  [[nodiscard]] std::uint32_t spare_pages(unsigned cpu) const;
 
   // Objects that the cache has been given back wrongly, and broken ones found.
   [[nodiscard]] std::uint32_t bad_objects() const { return bad_objects_.load(std::memory_order_relaxed); }
@@ -303,6 +305,7 @@ class SlabAllocator final : private SlabPages, public SlabAllocatorBase {
   [[nodiscard]] Result<> destroy(ObjectCache& cache) { return destroy(cpu(), cache); }
   std::uint32_t shrink(ObjectCache& cache) { return shrink(cpu(), cache); }
   std::uint32_t shrink_all() { return SlabAllocatorBase::shrink_all(cpu()); }
+  [[nodiscard]] std::uint32_t spare_pages() const { return SlabAllocatorBase::spare_pages(cpu()); }
 
   // An object that is the caller's until `free`; kNoMemory when there is no page for another slab. Contents
   // undefined, but for kZero, and for caches with a constructor.

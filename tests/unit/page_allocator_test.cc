@@ -260,10 +260,16 @@ TEST_CASE("pages: when memory runs low shrinkers are asked, and only those who m
   for (int i = 0; i < 1000; ++i) hoard.kept.push_back(*f.pages.alloc(0, kNoWarn | kAtomic));
   while (const auto page = f.pages.alloc(0, kNoWarn | kAtomic)) used.push_back(*page);
   CHECK_EQ(hoard.kept.size(), 1000);
+  const std::uint32_t pressure = f.pages.pressure();
+  CHECK_NE(pressure, 0);
   CHECK(f.pages.alloc(0, kNoWarn));
+  CHECK_NE(f.pages.pressure(), pressure);
   CHECK_LT(hoard.kept.size(), 1000);
   // The idle loop brings every zone to its high mark.
   f.pages.balance(0);
+  const std::uint32_t balanced = f.pages.pressure();
+  used.push_back(*f.pages.alloc(0));
+  CHECK_EQ(f.pages.pressure(), balanced);  // nothing to do: the idle loop does not even look
   const Zone& zone = f.pages.zone(0, ZoneKind::kDma);
   CHECK_GE(zone.free_frames(), zone.watermarks().high);
   f.pages.shrinkers().remove(hoard);

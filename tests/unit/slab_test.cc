@@ -1,6 +1,7 @@
 #include "mm/slab.hh"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <map>
 #include <random>
@@ -9,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "mm/slab_shrinker.hh"
 #include "tests/unit/page_fixture.hh"
 #include "tests/unit/test.hh"
 
@@ -340,6 +342,60 @@ TEST_CASE("slab: slabinfo is a table of the caches") {
   CHECK_EQ(f.log.lines.size(), 1 + 1 + 13 + 1);
   CHECK(f.log.lines.back().starts_with("test                      1       39      104       39        1        1"));
   f.slabs.free(cache, object);
+}
+
+TEST_CASE("slab: empty slabs go when pages run low, those with objects stay") {
+  SlabFixture f;
+  SlabShrinker shrinker(f.slabs);
+  f.pages.shrinkers().add(shrinker);
+  f.slabs.shrink_all();
+  CHECK_EQ(f.slabs.spare_pages(), 0);
+  ObjectCache& cache = f.make(kPageSize / 2);
+  std::vector<void*> objects(2000);
+  REQUIRE(f.slabs.alloc_bulk(cache, objects));
+  void* survivor = objects.back();
+  objects.pop_back();
+  // Another CPU frees them: what it has at hand is not what the first one can give.
+  FakeMachine::current_cpu = 1;
+  f.slabs.free_bulk(cache, objects);
+  FakeMachine::current_cpu = 0;
+  const std::uint32_t spare = f.slabs.spare_pages();
+  CHECK_GE(spare, 4);
+  std::vector<Pfn> taken;
+  while (const auto page = f.pages.alloc(0, kNoWarn)) taken.push_back(*page);
+  CHECK_EQ(f.slabs.spare_pages(), 0);
+  CHECK_GT(f.slabs.info(0, cache).slabs, 0);
+  for (const Pfn page : taken) f.pages.free(page, 0);
+  f.slabs.free(cache, survivor);
+  f.pages.shrinkers().remove(shrinker);
+  FakeMachine::current_cpu = 1;
+  f.slabs.shrink_all();
+  FakeMachine::current_cpu = 0;
+  REQUIRE(f.slabs.destroy(cache));
+}
+
+TEST_CASE("slab: a cache is destroyed while another CPU reclaims") {
+  SlabFixture f;
+  const std::uint32_t before = f.hyp_after_shrink();
+  std::atomic<bool> done = false;
+  std::thread reclaim([&] {
+    FakeMachine::current_cpu = 1;
+    while (!done.load()) {
+      f.slabs.shrink_all();
+      static_cast<void>(f.slabs.spare_pages());
+    }
+    f.pages.drain(1);
+  });
+  for (unsigned i = 0; i < 500; ++i) {
+    ObjectCache& cache = f.make(64 + i);
+    void* object = *f.slabs.alloc(cache);
+    CHECK_EQ(f.slabs.destroy(cache).error(), Error::kBusy);
+    f.slabs.free(cache, object);
+    REQUIRE(f.slabs.destroy(cache));
+  }
+  done = true;
+  reclaim.join();
+  f.check_nothing_lost(before);
 }
 
 TEST_CASE("slab: when the Nth allocation fails, all is as before") {
