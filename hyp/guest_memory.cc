@@ -18,6 +18,7 @@ using arch::machine;
 VmidAllocator vmids;
 
 constexpr unsigned kLeavesPerStep = 512;
+constexpr unsigned kNewLeavesPerStep = 16;
 
 [[nodiscard]] constexpr unsigned order_of(unsigned level) {
   return level_shift(level) - kPageShift;
@@ -60,7 +61,31 @@ void GuestEnvironment::invalidate(std::uint64_t /*first*/, std::uint64_t /*size*
   arch::isb();
 }
 
+// More than the buddy's largest block: the highest aligned GiB of RAM that can be emptied, in blocks of 2 MiB.
+Result<PhysAddr> GuestEnvironment::allocate_gib(IpaAddr ipa) const {
+  constexpr std::uint32_t kPages = 1U << 18;
+  constexpr unsigned kBlockOrder = kBlockShift - kPageShift;
+  for (unsigned gib = 1U << (kPhysBits - 30); gib-- != 0;) {
+    const Pfn first(gib * kPages);
+    if (memory.pages.frames().index_of(first) == kNoFrame) continue;
+    if (!memory.pages.alloc_contig_range(first, first + kPages, FrameState::kHyp)) continue;
+    for (std::uint32_t i = 0; i < kPages; ++i) {
+      CHECK(memory.ownership.give(first + i, owner_, frame_of(ipa) + i).has_value());
+    }
+    for (std::uint32_t i = 0; i < kPages; i += kPagesPerBlock) {
+      CHECK(memory.ownership.join(first + i, kBlockOrder).has_value());
+    }
+    for_each_page(address_of(first), level_size(1), [](std::byte* page) {
+      std::memset(page, 0, kPageSize);
+      arch::clean_and_invalidate_data_cache(page, kPageSize);
+    });
+    return address_of(first);
+  }
+  return std::unexpected(Error::kNoMemory);
+}
+
 Result<PhysAddr> GuestEnvironment::allocate_frame(IpaAddr ipa, unsigned level) const {
+  if (level == 1) return allocate_gib(ipa);
   const AllocFlags flags = kHighmem | kMovable | kZero | (level == kLastLevel ? AllocFlags() : kNoWarn);
   const Result<Pfn> block = memory.pages.alloc(order_of(level), flags);
   if (!block) return std::unexpected(block.error());
@@ -77,8 +102,18 @@ Result<PhysAddr> GuestEnvironment::allocate_frame(IpaAddr ipa, unsigned level) c
   return address;
 }
 
-void GuestEnvironment::free_frame(PhysAddr frame, unsigned level) {
-  memory.pages.free(frame_of(frame), order_of(level));
+// Every block that begins in the leaf: a leaf that was split is smaller than its block, one that was merged is larger.
+void GuestEnvironment::free_frame(PhysAddr frame, unsigned level) const {
+  const Pfn past = frame_of(frame + level_size(level));
+  for (Pfn page = frame_of(frame); page < past;) {
+    const FrameWord word = memory.pages.frames()[memory.pages.frames().index_of(page)].word();
+    if (!is_guest(word.state) || word.owner != owner_) {  // of a block that is gone already
+      page += 1;
+      continue;
+    }
+    memory.pages.free(page, word.order);
+    page += 1U << word.order;
+  }
 }
 
 Result<PhysAddr> GuestEnvironment::private_copy(IpaAddr ipa, PhysAddr frame) const {
@@ -98,15 +133,33 @@ void GuestEnvironment::drop_shared(PhysAddr frame) {
   if (*left == 0) memory.pages.free(frame_of(frame), 0);
 }
 
-GuestMemory::GuestMemory(OwnerId owner, std::uint64_t size, PhysAddr root)
+GuestMemory::GuestMemory(OwnerId owner, std::uint64_t size, unsigned largest_level, PhysAddr root)
     : environment_(owner),
-      ram_{.first = guest_map::kRam, .size = size, .largest_level = 2},
+      ram_{.first = guest_map::kRam, .size = size, .largest_level = largest_level},
       stage2_(environment_, root, table_limit(size)) {}
 
 Result<FaultAnswer> GuestMemory::serve_fault(IpaAddr address, Access access) {
   const SpinlockGuard guard(lock_);
   environment_.set_clean_new(caches_off(arch::SCTLR::read()));
   return stage2_.serve_fault(address, access, ram_);
+}
+
+Result<MappingCounts> GuestMemory::populate() {
+  const IpaAddr end = ram_.first + ram_.size;
+  for (IpaAddr at = ram_.first; at < end;) {
+    // Nobody waits for the lock: the guest does not run yet. So emptying a GiB may ask other CPUs for their page lists.
+    const SpinlockGuard guard(lock_);
+    environment_.set_clean_new(true);
+    const Result<std::uint64_t> done = stage2_.populate_some(at, ram_, kNewLeavesPerStep);
+    if (!done) return std::unexpected(done.error());
+    at += *done;
+  }
+  const SpinlockGuard guard(lock_);
+  ram_.largest_level = std::max(ram_.largest_level, 2U);
+  MappingCounts counts{};
+  stage2_.table().visit(ram_.first, ram_.size,
+                        [&](IpaAddr, const Tables::Mapping& mapping) { ++counts[mapping.level]; });
+  return counts;
 }
 
 Result<> GuestMemory::map_device(IpaAddr address, PhysAddr physical, std::uint64_t size) {
@@ -149,7 +202,7 @@ RamUse GuestMemory::release() {
   const SpinlockGuard guard(lock_);
   RamUse use;
   for (std::uint64_t at = 0; at < Tables::kInputSize;) {
-    at = stage2_.release_some(at, kLeavesPerStep, [&use](IpaAddr, const Tables::Mapping& mapping) {
+    at = stage2_.release_some(at, kLeavesPerStep, [&](IpaAddr, const Tables::Mapping& mapping) {
       if (mapping.attributes.memory() != Stage2Memory::kNormal) return;
       const Pfn block = frame_of(mapping.address);
       FrameTable& frames = memory.pages.frames();
@@ -157,7 +210,7 @@ RamUse GuestMemory::release() {
       const std::uint32_t count = 1U << order_of(mapping.level);
       use.by_zone[frames.section_of(index).zone] += count;
       if (frames.pageblock_type(index) == MigrateType::kCma) use.lent += count;
-      memory.pages.free(block, order_of(mapping.level));
+      environment_.free_frame(mapping.address, mapping.level);
     });
   }
   return use;

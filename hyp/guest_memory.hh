@@ -40,7 +40,7 @@ class GuestEnvironment : public arch::TableOperations {
   void invalidate(std::uint64_t first, std::uint64_t size) const;
 
   [[nodiscard]] Result<PhysAddr> allocate_frame(IpaAddr ipa, unsigned level) const;
-  static void free_frame(PhysAddr frame, unsigned level);
+  void free_frame(PhysAddr frame, unsigned level) const;
   [[nodiscard]] Result<PhysAddr> private_copy(IpaAddr ipa, PhysAddr frame) const;
   static void drop_shared(PhysAddr frame);
 
@@ -52,6 +52,8 @@ class GuestEnvironment : public arch::TableOperations {
   [[nodiscard]] Vmid& vmid() { return vmid_; }
 
  private:
+  [[nodiscard]] Result<PhysAddr> allocate_gib(IpaAddr ipa) const;
+
   const OwnerId owner_;
   bool clean_new_ = true;
   Vmid vmid_;
@@ -63,13 +65,17 @@ struct RamUse {
   std::uint32_t lent = 0;
 };
 
+// Leaves of stage 2 by their level, 1 to 3.
+using MappingCounts = std::array<std::uint32_t, kLastLevel + 1>;
+
 // Whether what a guest has not touched yet becomes RAM when it is looked at.
 enum class Populate : bool { kNo, kYes };
 
 class GuestMemory {
  public:
-  // `size` bytes of RAM at guest_map::kRam. `root`: zeroed, Stage2::kRootBytes; stays the caller's.
-  GuestMemory(OwnerId owner, std::uint64_t size, PhysAddr root);
+  // `size` bytes of RAM at guest_map::kRam, in mappings of at most level_size(largest_level); 1 for what populate() maps
+  // only. `root`: zeroed, Stage2::kRootBytes; stays the caller's.
+  GuestMemory(OwnerId owner, std::uint64_t size, unsigned largest_level, PhysAddr root);
   GuestMemory(const GuestMemory&) = delete;
   GuestMemory& operator=(const GuestMemory&) = delete;
 
@@ -86,6 +92,8 @@ class GuestMemory {
 
   // Answers the guest's fault at an address of its RAM.
   [[nodiscard]] Result<FaultAnswer> serve_fault(IpaAddr address, Access access) EXCLUDES(lock_);
+  // All of its RAM, before it runs. A GiB is one mapping where the machine has an aligned one that is free.
+  [[nodiscard]] Result<MappingCounts> populate() EXCLUDES(lock_);
   // A device's registers, which the guest reaches directly.
   [[nodiscard]] Result<> map_device(IpaAddr address, PhysAddr physical, std::uint64_t size) EXCLUDES(lock_);
   // Puts bytes into its RAM as if it had always been there: populated, written, and clean to the point of coherency for a

@@ -93,19 +93,28 @@ void destroy(Guest& guest) {
   }
 }
 
+Result<> populate(Vm& vm) {
+  return vm.memory().populate().transform([&](const MappingCounts& counts) {
+    console.print("guest {}: {} MiB populated: mappings of 1 GiB: {}, 2 MiB: {}, 4 KiB: {}", vm.name(),
+                  vm.memory().size() >> 20, counts[1], counts[2], counts[3]);
+  });
+}
+
 Result<> create(Guest& guest) {
   const GuestPlan& plan = *guest.plan;
   const Result<Pfn> root = memory.pages.alloc(kRootOrder, kZero);
   if (!root) return std::unexpected(root.error());
   guest.root = address_of(*root);
   TextSink& output = has_terminal(guest) ? static_cast<TextSink&>(raw_console) : lines_of(guest);
-  const Result<Vm*> vm = vms.create(owner_of(guest), plan.name.view(), plan.cpus, plan.memory, guest.root, output);
+  const Result<Vm*> vm =
+      vms.create(owner_of(guest), plan.name.view(), plan.cpus, plan.memory, plan.largest_level, guest.root, output);
   if (!vm) return std::unexpected(vm.error());
   guest.vm = *vm;
   const auto first_cpu = static_cast<unsigned>(number_of(guest)) % host_cpus;
-  return (*vm)->create(vcpus, first_cpu, host_cpus, host->gic.virtual_cpu.base).and_then([&] {
-    return load_guest(**vm, plan);
-  });
+  return (*vm)
+      ->create(vcpus, first_cpu, host_cpus, host->gic.virtual_cpu.base)
+      .and_then([&] { return plan.is_eager ? populate(**vm) : Result<>(); })
+      .and_then([&] { return load_guest(**vm, plan); });
 }
 
 // r0 = 0, r1 = ~0 (the machine is in the DTB), r2 = DTB [Linux Documentation/arm/booting.rst].

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "hyp/config/xen_binding.hh"
+#include "mm/descriptor.hh"
 
 namespace cadastre {
 namespace {
@@ -13,7 +14,8 @@ constexpr std::string_view kHypervisor = "cadastre,hypervisor";
 constexpr std::string_view kGuest = "cadastre,guest";
 
 // A misspelt name must not pass for a default.
-constexpr std::array<std::string_view, 3> kGuestProperties = {"compatible", "memory", "cpus"};
+constexpr std::array<std::string_view, 5> kGuestProperties = {"compatible", "memory", "cpus", "populate",
+                                                              "largest-mapping"};
 constexpr std::array<std::string_view, 4> kKernelProperties = {"file", "reg", "bootargs", "load-offset"};
 constexpr std::array<std::string_view, 2> kInitrdProperties = {"file", "reg"};
 // What a node of any kind may have.
@@ -87,6 +89,26 @@ void read_memory_size(const DtNode& node, GuestPlan& guest, Refusals& refusals) 
   }
 }
 
+// When RAM is populated, and in how large pieces.
+void read_policy(const DtNode& node, GuestPlan& guest, Refusals& refusals) {
+  if (const auto populate = node.property("populate")) {
+    const auto text = populate->string();
+    guest.is_eager = text == "eager";
+    if (!guest.is_eager && text != "lazy") {
+      refuse(refusals, node, R"(populate must be "lazy" or "eager": correct it)");
+    }
+  }
+  const auto largest = node.property("largest-mapping");
+  if (!largest) return;
+  const std::uint32_t size = largest->size() == DtProperty::kCellSize ? largest->cell(0) : 0;
+  guest.largest_level = size == level_size(1) ? 1 : size == level_size(2) ? 2 : 3;
+  if (size != level_size(guest.largest_level)) {
+    refuse(refusals, node, "largest-mapping must be 0x1000, 0x200000 or 0x40000000, in one cell: correct it");
+  } else if (guest.largest_level == 1 && !guest.is_eager) {
+    refuse(refusals, node, "largest-mapping of 1 GiB is for a guest with populate = \"eager\": say so, or have less");
+  }
+}
+
 void read_guest(const DtNode& node, Configuration& configuration, Refusals& refusals) {
   if (!node.is_compatible(kGuest)) {
     refuse(refusals, node, "not compatible with \"{}\": say so, or remove the node", kGuest);
@@ -97,6 +119,7 @@ void read_guest(const DtNode& node, Configuration& configuration, Refusals& refu
   refuse_unknown(node, kGuestProperties, refusals);
   read_memory_size(node, *guest, refusals);
   read_cpu_count(node, *guest, refusals);
+  read_policy(node, *guest, refusals);
   for (const DtNode child : node.children()) {
     if (child.is_named("kernel")) {
       read_kernel(child, *guest, refusals);

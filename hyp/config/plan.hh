@@ -58,6 +58,8 @@ struct GuestPlan {
   DtPath path;
   std::uint64_t memory = 0;  // bytes
   unsigned cpus = 1;
+  bool is_eager = false;       // all of its RAM is populated before it starts
+  unsigned largest_level = 2;  // of its RAM's mappings, 1 (1 GiB), 2 (2 MiB) or 3 (4 KiB)
   GuestModule kernel;
   GuestModule initrd;
   FixedString<1023> bootargs;

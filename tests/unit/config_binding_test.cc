@@ -64,6 +64,8 @@ TEST_CASE("what is left out has its default") {
   REQUIRE(reading.is_accepted);
   const GuestPlan& plan = reading.configuration.guests[0];
   CHECK_EQ(plan.cpus, 1);
+  CHECK_FALSE(plan.is_eager);
+  CHECK_EQ(plan.largest_level, 2);
   CHECK(plan.bootargs.empty());
   CHECK_FALSE(plan.load_offset.has_value());
   CHECK_FALSE(plan.initrd.is_given);
@@ -133,6 +135,33 @@ TEST_CASE("a kernel node that makes no sense is refused") {
   });
   CHECK(refuses(reg.refusals, "/hypervisor/g/kernel: reg has 8 bytes"));
   CHECK(refuses(reg.refusals, "/hypervisor/g/kernel: file"));
+}
+
+TEST_CASE("a guest says when its RAM is populated, and in how large pieces") {
+  const auto with = [](const Nodes& policy) { return read_hypervisor([&](DtbBuilder& b) { guest(b, "g", policy); }); };
+  const auto eager = with([](DtbBuilder& b) { b.text("populate", "eager").cells("largest-mapping", {0x4000'0000}); });
+  REQUIRE(eager.is_accepted);
+  CHECK(eager.configuration.guests[0].is_eager);
+  CHECK_EQ(eager.configuration.guests[0].largest_level, 1);
+  const auto lazy = with([](DtbBuilder& b) { b.text("populate", "lazy").cells("largest-mapping", {0x1000}); });
+  REQUIRE(lazy.is_accepted);
+  CHECK_FALSE(lazy.configuration.guests[0].is_eager);
+  CHECK_EQ(lazy.configuration.guests[0].largest_level, 3);
+  CHECK_EQ(with([](DtbBuilder& b) { b.cells("largest-mapping", {0x20'0000}); }).configuration.guests[0].largest_level,
+           2);
+
+  CHECK(refuses(with([](DtbBuilder& b) { b.text("populate", "soon"); }).refusals, "/hypervisor/g: populate must be"));
+  CHECK(refuses(with([](DtbBuilder& b) { b.cells("populate", {1}); }).refusals, "/hypervisor/g: populate must be"));
+  const auto is_size_refused = [&](std::initializer_list<std::uint32_t> size) {
+    return refuses(with([&](DtbBuilder& b) { b.cells("largest-mapping", size); }).refusals,
+                   "/hypervisor/g: largest-mapping must be");
+  };
+  CHECK(is_size_refused({0}));
+  CHECK(is_size_refused({0x10'0000}));
+  CHECK(is_size_refused({0, 0x20'0000}));
+  CHECK(is_size_refused({}));
+  const auto lazy_gib = with([](DtbBuilder& b) { b.cells("largest-mapping", {0x4000'0000}); });
+  CHECK(refuses(lazy_gib.refusals, "/hypervisor/g: largest-mapping of 1 GiB"));
 }
 
 TEST_CASE("names are short, made of a node name's characters, and each a guest's own") {
