@@ -161,14 +161,6 @@ template <GuestPhysicalMemory Memory, class Trace = NoTrace>
 [[nodiscard]] WalkResult<Stage1Leaf> stage1_walk(const GuestMmu& mmu, Memory& guest, GuestVirtAddr address,
                                                  Access access, Trace&& trace = {});
 
-// Calls visitor(GuestVirtAddr, const Stage1Leaf&) for each leaf of stage 1 from `from` on that reaches the
-// page at `ipa` with the address that does; looks at about `budget` descriptors and returns where to go on,
-// 2^32 at the end. With the frame's owner and guest frame number (or Stage2's visit) for the physical side,
-// this answers which virtual addresses reach a physical page.
-template <GuestPhysicalMemory Memory, class Visitor>
-std::uint64_t find_virtual(const GuestMmu& mmu, Memory& guest, IpaAddr ipa, std::uint64_t from, unsigned budget,
-                           Visitor&& visitor);
-
 }  // namespace cadastre
 
 #include "mm/guest_walk_stage1.hh"  // IWYU pragma: export

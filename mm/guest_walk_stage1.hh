@@ -358,31 +358,4 @@ WalkResult<Stage1Leaf> stage1_walk(const GuestMmu& mmu, Memory& guest, GuestVirt
   return walker.leaf();
 }
 
-// log2 of the part around an address that a walk cannot get into for the same reason, at least.
-[[nodiscard]] inline unsigned unreachable_shift(const GuestMmu& mmu, const GuestFault& fault) {
-  if (!mmu.long_format()) return fault.stage2 || fault.level == 1 ? 20 : kPageShift;
-  if (fault.stage2) return level_shift(2);  // a whole table
-  // At level 1 it may be TTBCR's doing, and its borders are multiples of 32 MiB.
-  return fault.level == 1 ? 25 : level_shift(fault.level);
-}
-
-template <GuestPhysicalMemory Memory, class Visitor>
-std::uint64_t find_virtual(const GuestMmu& mmu, Memory& guest, IpaAddr ipa, std::uint64_t from, unsigned budget,
-                           Visitor&& visitor) {
-  constexpr std::uint64_t kEnd = std::uint64_t{1} << 32;
-  const std::uint64_t page = ipa.aligned_down(kPageSize).value();
-  std::uint64_t at = from;
-  for (; at < kEnd && budget != 0; --budget) {
-    const auto leaf = stage1_walk(mmu, guest, GuestVirtAddr(static_cast<std::uint32_t>(at)), Access::kRead);
-    const unsigned shift = leaf ? leaf->shift : unreachable_shift(mmu, leaf.error());
-    if (leaf) {
-      const std::uint64_t offset = page - (leaf->ipa.value() >> shift << shift);
-      const std::uint64_t address = (at >> shift << shift) + offset;
-      if (offset >> shift == 0 && address >= at) visitor(GuestVirtAddr(static_cast<std::uint32_t>(address)), *leaf);
-    }
-    at = ((at >> shift) + 1) << shift;
-  }
-  return at;
-}
-
 }  // namespace cadastre
