@@ -64,7 +64,8 @@ std::uint32_t in_guest_order(const Vcpu& vcpu, Syndrome syndrome, std::uint32_t 
 }
 
 std::uint32_t extended(std::uint32_t value, Syndrome syndrome) {
-  if (!syndrome.sign_extends()) return value;
+  if (!syndrome.sign_extends()) [[likely]]
+    return value;
   const unsigned shift = 32 - 8 * syndrome.access_size();
   return static_cast<std::uint32_t>(static_cast<std::int32_t>(value << shift) >> shift);
 }

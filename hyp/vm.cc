@@ -41,8 +41,8 @@ Result<> Vm::create(ObjectsOf<Vcpu>& cache, unsigned first_cpu, unsigned host_cp
     vcpus_[i] = *vcpu;
   }
   return memory_.map_device(guest_map::kGicCpuInterface, gicv, guest_map::kGicCpuInterfaceSize)
-      .and_then([&] { return devices_.add(guest_map::kUart, kPageSize, uart_device_); })
-      .and_then([&] { return devices_.add(guest_map::kGicDistributor, kPageSize, vgic_device_); });
+      .and_then([&] { return devices_.add(guest_map::kGicDistributor, kPageSize, vgic_device_); })
+      .and_then([&] { return devices_.add(guest_map::kUart, kPageSize, uart_device_); });
 }
 
 void Vm::kick(VcpuMask vcpus) {

@@ -6,7 +6,6 @@
 namespace cadastre {
 namespace {
 
-constexpr unsigned kMaxSlabOrder = 3;
 constexpr std::uint32_t kMinObjects = 8;        // a slab with fewer had better be larger
 constexpr std::uint32_t kCpuPartialSlabs = 4;   // more than that go to the node
 constexpr std::uint32_t kNodePartialSlabs = 5;  // empty slabs beyond that go back to the pages
@@ -208,7 +207,9 @@ Result<void*> SlabAllocatorBase::alloc_slow(unsigned cpu, ObjectCache& cache, Al
 
 Result<> SlabAllocatorBase::free_slow(unsigned cpu, ObjectCache& cache, void* pointer) {
   auto* object = static_cast<std::byte*>(pointer);
-  const FrameIndex slab = slab_of(pointer);
+  // Where its slab begins if it is this cache's; else something that is not a slab of this cache is there.
+  auto* address = reinterpret_cast<std::byte*>(reinterpret_cast<std::uintptr_t>(pointer) & cache.slab_mask_);
+  const FrameIndex slab = pages_.frame_of(address);
   const auto refuse = [&](std::string_view what) -> Result<> {
     report(cache, what, pointer);
     return std::unexpected(Error::kCorrupt);
@@ -216,7 +217,8 @@ Result<> SlabAllocatorBase::free_slow(unsigned cpu, ObjectCache& cache, void* po
   if (slab == kNoFrame) return refuse("free of a pointer into no RAM");
   const FrameWord word = frames()[slab].word();
   if (word.state != FrameState::kSlab || word.owner != cache.id_) return refuse("free of a foreign pointer");
-  if (number_of(cache, pages_.address_of(slab), object) == Slab::kNone) return refuse("free of a misplaced pointer");
+  const unsigned number = number_of(cache, address, object);
+  if (number == Slab::kNone) return refuse("free of a misplaced pointer");
   if (object == cache.cpus_[cpu].free) return refuse("double free");
   if (cache.checked_ || fault_ != nullptr) {
     if (is_on_free_list(cache, slab, object)) return refuse("double free");
@@ -224,14 +226,15 @@ Result<> SlabAllocatorBase::free_slow(unsigned cpu, ObjectCache& cache, void* po
     free_checked(cpu, cache, slab, object);
     return {};
   }
-  push_free(cpu, cache, slab, object);
+  push_free(cpu, cache, slab, object, number);
   return {};
 }
 
 // Any CPU, any slab. A slab that was full gets its first free object: this CPU keeps it. One that becomes empty may go.
-void SlabAllocatorBase::push_free(unsigned cpu, ObjectCache& cache, FrameIndex slab, std::byte* object) {
-  std::byte* address = pages_.address_of(slab);
-  const unsigned number = number_of(cache, address, object);
+// `object` is the slab's `number`th.
+void SlabAllocatorBase::push_free(unsigned cpu, ObjectCache& cache, FrameIndex slab, std::byte* object,
+                                  unsigned number) {
+  std::byte* address = object - (std::size_t{number} * cache.stride_ + cache.left_);
   ObjectCache::NodeSlabs& node = node_of(cache, slab);
   Slab now = slab_at(slab);
   for (;;) {
@@ -303,7 +306,7 @@ void SlabAllocatorBase::flush(unsigned cpu, ObjectCache& cache, unsigned of_cpu)
     std::byte* object = std::exchange(theirs.free, nullptr);
     while (object != nullptr) {
       std::byte* next = cache.next_free(object);
-      push_free(cpu, cache, slab, object);
+      push_free(cpu, cache, slab, object, number_of(cache, pages_.address_of(slab), object));
       object = next;
     }
     // Still frozen: without a free object it is full and on its own, else a partial slab.
@@ -469,21 +472,17 @@ Result<void*> SlabAllocatorBase::kmalloc_large(unsigned cpu, std::size_t size, A
   return *block;
 }
 
-ObjectCache* SlabAllocatorBase::cache_of(const void* pointer) const {
-  const FrameIndex slab = slab_of(pointer);
-  if (slab == kNoFrame) return nullptr;
-  const FrameWord word = frames()[slab].word();
-  return word.state == FrameState::kSlab ? cache_at(word.owner) : nullptr;
-}
-
-Result<> SlabAllocatorBase::kfree_large(unsigned cpu, void* pointer) {
+Result<> SlabAllocatorBase::kfree_slow(unsigned cpu, void* pointer) {
+  if (pointer == nullptr) return {};
   const FrameIndex block = slab_of(pointer);
-  if (block == kNoFrame || frames()[block].state() != FrameState::kHyp || pages_.address_of(block) != pointer) {
+  const FrameWord word = block == kNoFrame ? FrameWord{} : frames()[block].word();
+  if (word.state == FrameState::kSlab) return free_slow(cpu, *cache_at(word.owner), pointer);
+  if (word.state != FrameState::kHyp || pages_.address_of(block) != pointer) {
     bad_objects_.fetch_add(1, std::memory_order_relaxed);
     if (log_ != nullptr) log_->print("slab: kfree of {}, which is no object and no block", pointer);
     return std::unexpected(Error::kCorrupt);
   }
-  pages_.put(cpu, static_cast<std::byte*>(pointer), frames()[block].order());
+  pages_.put(cpu, static_cast<std::byte*>(pointer), word.order);
   return {};
 }
 

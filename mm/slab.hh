@@ -206,16 +206,14 @@ class SlabAllocatorBase {
   [[nodiscard]] Result<> audit() const;
 
  protected:
-  explicit constexpr SlabAllocatorBase(SlabPages& pages) : pages_(pages) {}
+  constexpr SlabAllocatorBase(SlabPages& pages, FrameTable& frames) : pages_(pages), frames_(frames) {}
   ~SlabAllocatorBase() = default;
 
   [[nodiscard]] Result<> init_caches(unsigned cpu, std::uintptr_t seed, Log* log, SlabFlags kmalloc_flags);
   [[nodiscard]] Result<void*> alloc_slow(unsigned cpu, ObjectCache& cache, AllocFlags flags);
   [[nodiscard]] Result<> free_slow(unsigned cpu, ObjectCache& cache, void* pointer);
   [[nodiscard]] Result<void*> kmalloc_large(unsigned cpu, std::size_t size, AllocFlags flags);
-  // The cache of a pointer from kmalloc; nullptr for large ones and for what is none.
-  [[nodiscard]] ObjectCache* cache_of(const void* pointer) const;
-  [[nodiscard]] Result<> kfree_large(unsigned cpu, void* pointer);
+  [[nodiscard]] Result<> kfree_slow(unsigned cpu, void* pointer);
   [[nodiscard]] std::size_t usable_size(const void* pointer) const;  // 0: not from kmalloc
 
   // 8 16 32 64 96 128 192 256 512 1024 2048 4096 8192
@@ -227,6 +225,12 @@ class SlabAllocatorBase {
     return static_cast<unsigned>(std::bit_width(size - 1)) - 1;
   }
 
+  static constexpr unsigned kMaxSlabOrder = 3;
+  // The slab in hand keeps its cache alive.
+  [[nodiscard, gnu::always_inline]] ObjectCache* cache_at(unsigned id) const NO_THREAD_SAFETY_ANALYSIS {
+    return caches_[id];
+  }
+
   ObjectCache cache_cache_;  // caches are objects too
   std::array<ObjectCache*, kSizeClasses> kmalloc_{};
 
@@ -236,11 +240,7 @@ class SlabAllocatorBase {
   static constexpr std::array<std::uint8_t, 25> kSmallClass = {0, 0, 1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4,
                                                                5, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 6};
 
-  [[nodiscard]] FrameTable& frames() const { return pages_.pages().frames(); }
-  // The slab in hand keeps its cache alive.
-  [[nodiscard]] ObjectCache* cache_at(unsigned id) const NO_THREAD_SAFETY_ANALYSIS {
-    return id < kMaxCaches ? caches_[id] : nullptr;
-  }
+  [[nodiscard]] FrameTable& frames() const { return frames_; }
   [[nodiscard]] Slab slab_at(FrameIndex slab) const;
   bool exchange(FrameIndex slab, Slab& expected, Slab desired) const;
   [[nodiscard]] ObjectCache::NodeSlabs& node_of(ObjectCache& cache, FrameIndex slab) const;
@@ -262,7 +262,7 @@ class SlabAllocatorBase {
   void release_partials(unsigned cpu, ObjectCache& cache, unsigned of_cpu);
   void flush(unsigned cpu, ObjectCache& cache, unsigned of_cpu);
   void flush_all(unsigned cpu, ObjectCache& cache);
-  void push_free(unsigned cpu, ObjectCache& cache, FrameIndex slab, std::byte* object);
+  void push_free(unsigned cpu, ObjectCache& cache, FrameIndex slab, std::byte* object, unsigned number);
 
   // Checked caches: one object at a time, under the node's lock.
   [[nodiscard]] Result<void*> alloc_checked(unsigned cpu, ObjectCache& cache, AllocFlags flags);
@@ -278,6 +278,7 @@ class SlabAllocatorBase {
   [[nodiscard]] bool name_live_objects(ObjectCache& cache);
 
   SlabPages& pages_;
+  FrameTable& frames_;
   Log* log_ = nullptr;
   FaultInjector* fault_ = nullptr;
   std::uintptr_t seed_ = 0;
@@ -290,7 +291,7 @@ template <Machine M>
 class SlabAllocator final : private SlabPages, public SlabAllocatorBase {
  public:
   explicit constexpr SlabAllocator(PageAllocator<M>& pages)
-      : SlabAllocatorBase(static_cast<SlabPages&>(*this)), page_allocator_(pages) {}
+      : SlabAllocatorBase(static_cast<SlabPages&>(*this), pages.frames()), page_allocator_(pages) {}
 
   // Once, after the page allocator has its pages. `seed` is what an attacker does not know; `flags` are the
   // kmalloc caches'.
@@ -349,12 +350,12 @@ class SlabAllocator final : private SlabPages, public SlabAllocatorBase {
     return alloc(*kmalloc_[size_class(size)], flags);
   }
   // nullptr is nothing to free.
-  void kfree(void* pointer) { CHECK(try_kfree(pointer)); }
+  [[gnu::always_inline]] void kfree(void* pointer) {
+    if (!kfree_fast(pointer)) [[unlikely]]
+      CHECK(kfree_slow(cpu(), pointer));
+  }
   [[nodiscard]] Result<> try_kfree(void* pointer) {
-    if (pointer == nullptr) return {};
-    ObjectCache* cache = cache_of(pointer);
-    if (cache == nullptr) return kfree_large(cpu(), pointer);
-    return try_free(*cache, pointer);
+    return kfree_fast(pointer) ? Result<>{} : kfree_slow(cpu(), pointer);
   }
   // `pointer` (or nullptr) with room for `size` bytes; on failure it is as before and still the caller's.
   [[nodiscard]] Result<void*> krealloc(void* pointer, std::size_t size, AllocFlags flags = {}) {
@@ -372,6 +373,25 @@ class SlabAllocator final : private SlabPages, public SlabAllocatorBase {
 
  private:
   [[nodiscard]] unsigned cpu() const { return page_allocator_.machine().cpu(); }
+
+  // Only the ordinary case: of this CPU's current slab of some cache, in RAM before the first hole.
+  [[nodiscard, gnu::always_inline]] bool kfree_fast(void* pointer) {
+    if (pointer == nullptr) [[unlikely]]
+      return false;
+    FrameTable& frames = page_allocator_.frames();
+    const Pfn page = cadastre::frame_of(page_allocator_.machine().linear_address(pointer));
+    const FrameIndex index = frames.contiguous_index_of(page);
+    if (index == kNoFrame) [[unlikely]]
+      return false;
+    FrameWord word = frames[index].word();
+    // The frames of a slab but its first say nothing. Whether the one found is this pointer's, free_fast looks.
+    for (unsigned order = 1; word.state == FrameState::kReserved && order <= kMaxSlabOrder; ++order) {
+      word = frames[index >> order << order].word();
+    }
+    if (word.state != FrameState::kSlab) [[unlikely]]
+      return false;
+    return cache_at(word.owner)->free_fast(cpu(), pointer);
+  }
 
   [[nodiscard]] Result<std::byte*> get(unsigned /*cpu*/, unsigned order, AllocFlags flags) override {
     const Result<Pfn> block = page_allocator_.alloc(order, flags);

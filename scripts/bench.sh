@@ -66,7 +66,7 @@ kmalloc pair'
 run_host_one() {
   local program=bench_malloc
   if [[ $1 == cadastre ]]; then program=bench_cadastre; fi
-  LD_PRELOAD=$2 "$root/build/bench/tests/bench/$program" --benchmark_format=csv --benchmark_min_time=0.1 "${@:3}" \
+  LD_PRELOAD=$2 "$root/build/bench/tests/bench/$program" --benchmark_format=csv --benchmark_min_time=0.03 "${@:3}" \
     >"$scratch/figures.csv" 2>"$scratch/context"
   grep -qx "allocator: $1" "$scratch/context" ||
     { cat -- "$scratch/context" >&2; die 1 "that was not measured with $1"; }
@@ -104,15 +104,15 @@ host_table() {
 }
 
 run_host() {
-  local round
+  local round rounds=8
   if [[ ! ${CADASTRE_NO_BUILD-} ]]; then
     "$root/scripts/setup.sh" bench
     build bench
   fi
   figures=$scratch/figures
   # The machine is never quiet for long: each allocator has its turn in each round, and the best round counts.
-  for round in 1 2 3; do
-    say "round $round of 3"
+  for ((round = 1; round <= rounds; round++)); do
+    say "round $round of $rounds"
     run_host_one cadastre '' "$@"
     run_host_one malloc '' "$@"
     run_host_one jemalloc libjemalloc.so.2 "$@"

@@ -43,21 +43,22 @@ class MmioMap {
       return std::unexpected(Error::kInvalid);
     }
     for (unsigned i = 0; i < count_; ++i) {
-      if (base - windows_[i].base < windows_[i].size || windows_[i].base - base < size) {
+      if (base - windows_[i].base <= windows_[i].last || windows_[i].base - base < size) {
         return std::unexpected(Error::kOverlap);
       }
     }
     if (count_ == kMaxWindows) return std::unexpected(Error::kLimit);
-    windows_[count_++] = {.base = base, .size = size, .device = &device};
+    windows_[count_++] = {.base = base, .last = static_cast<std::uint32_t>(size - 1), .device = &device};
     return {};
   }
 
   // The device that claims all `size` bytes at `address`; none: the access is an external abort.
   [[nodiscard]] MmioTarget find(IpaAddr address, unsigned size) const {
-    for (unsigned i = 0; i < count_; ++i) {
-      const std::uint64_t offset = address - windows_[i].base;
-      if (offset < windows_[i].size && windows_[i].size - offset >= size) {
-        return {.device = windows_[i].device, .offset = static_cast<std::uint32_t>(offset)};
+    for (const Window* window = windows_.data(); window != windows_.data() + count_; ++window) {
+      const std::uint64_t distance = address - window->base;
+      const auto offset = static_cast<std::uint32_t>(distance);
+      if (distance >> 32 == 0 && offset <= window->last && window->last - offset >= size - 1) {
+        return {.device = window->device, .offset = offset};
       }
     }
     return {};
@@ -66,7 +67,7 @@ class MmioMap {
  private:
   struct Window {
     IpaAddr base;
-    std::uint64_t size = 0;
+    std::uint32_t last = 0;  // byte of it: a window may have 4 GiB
     MmioDevice* device = nullptr;
   };
   std::array<Window, kMaxWindows> windows_{};

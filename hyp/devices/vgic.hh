@@ -166,6 +166,9 @@ class Vgic {
   [[nodiscard]] std::uint32_t forwarded(const Bank& bank) const REQUIRES(lock_);
 
   // Registers (vgic_registers.cc).
+  // What may change, and so needs the lock; apart from what does not, whose reads are short.
+  [[nodiscard, gnu::noinline]] std::uint32_t read_state(unsigned vcpu, std::uint32_t offset, unsigned size)
+      EXCLUDES(lock_);
   [[nodiscard]] std::uint32_t read_word(unsigned vcpu, std::uint32_t offset) REQUIRES(lock_);
   [[nodiscard]] VcpuMask write_word(unsigned vcpu, std::uint32_t offset, std::uint32_t value) REQUIRES(lock_);
   [[nodiscard]] std::uint8_t read_byte(unsigned vcpu, std::uint32_t offset) REQUIRES(lock_);

@@ -73,6 +73,10 @@ static_assert(gather(spread(0xbeef)) == 0xbeef && gather(0x5555'5555) == 0);
 std::uint32_t Vgic::read(unsigned vcpu, std::uint32_t offset, unsigned size) {
   // [GICv2 4.3.2] No lock: it never changes.
   if (offset == kTyper && size == 4) return (vcpus_ - 1) << 5 | (kWords - 1);
+  return read_state(vcpu, offset, size);
+}
+
+std::uint32_t Vgic::read_state(unsigned vcpu, std::uint32_t offset, unsigned size) {
   if (offset >= kRegistersSize || (offset & (size - 1)) != 0) return 0;
   const SpinlockGuard guard(lock_);
   if (byte_accessible(offset)) {

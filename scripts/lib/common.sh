@@ -41,7 +41,8 @@ locked() {
 # What scripts end with that could not begin; the lower numbers have their meaning in run.sh.
 readonly status_not_ready=4
 
-# build PRESET: configures once, then builds what changed; silent unless it fails.
+# build PRESET: configures once, and again when presets or toolchains have changed, then builds what changed; silent unless it
+# fails.
 build() {
   local log=$root/build/$1.log
   mkdir -p "$root/build"
@@ -52,6 +53,9 @@ build() {
 
 build_quietly() {
   cd -- "$root" || return
-  if [[ ! -e build/$1/build.ninja ]]; then cmake --preset "$1" --log-level=WARNING || return; fi
+  # What a toolchain file says of flags is remembered by the build, which would not notice another answer.
+  if [[ ! -e build/$1/build.ninja || $(find CMakePresets.json cmake -newer "build/$1/CMakeCache.txt") ]]; then
+    cmake --fresh --preset "$1" --log-level=WARNING || return
+  fi
   ninja -C "build/$1" -j2 --quiet
 }
