@@ -187,15 +187,17 @@ Result<> GuestMemory::write(IpaAddr address, std::span<const std::byte> bytes) {
   return {};
 }
 
-void GuestMemory::clean_caches() {
+std::optional<std::uint64_t> GuestMemory::clean_some(std::uint64_t from) {
   const SpinlockGuard guard(lock_);
-  for (std::uint64_t at = 0; at < Tables::kInputSize;) {
-    at = stage2_.visit_some(at, kLeavesPerStep, [](IpaAddr, const Tables::Mapping& mapping) {
-      if (mapping.attributes.memory() != Stage2Memory::kNormal) return;
-      for_each_page(mapping.address, mapping.size(),
-                    [](std::byte* page) { arch::clean_and_invalidate_data_cache(page, kPageSize); });
-    });
+  const std::uint64_t at = from < Tables::kInputSize ? stage2_.table().next_mapped(IpaAddr(from)) : Tables::kInputSize;
+  const auto mapping = stage2_.table().query(IpaAddr(at));
+  if (!mapping) return std::nullopt;
+  const std::uint64_t end = (at | (std::min<std::uint64_t>(mapping->size(), kBlockSize) - 1)) + 1;
+  if (mapping->attributes.memory() == Stage2Memory::kNormal) {
+    for_each_page(mapping->address, end - at,
+                  [](std::byte* page) { arch::clean_and_invalidate_data_cache(page, kPageSize); });
   }
+  return end;
 }
 
 RamUse GuestMemory::release() {

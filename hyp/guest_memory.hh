@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "arch/armv7/table_operations.hh"
@@ -99,9 +100,9 @@ class GuestMemory {
   // Puts bytes into its RAM as if it had always been there: populated, written, and clean to the point of coherency for a
   // guest whose caches are off. kOutOfRange when not all of it is RAM.
   [[nodiscard]] Result<> write(IpaAddr address, std::span<const std::byte> bytes) EXCLUDES(lock_);
-  // Cache maintenance by set/way, which reaches one CPU's caches and nobody's pages in particular, becomes a clean and
-  // invalidate of all that the guest has mapped.
-  void clean_caches() EXCLUDES(lock_);
+  // Cleans and invalidates in the caches the next part of at most 2 MiB that is mapped at or after `from`. Returns where to go
+  // on, nothing at the end.
+  [[nodiscard]] std::optional<std::uint64_t> clean_some(std::uint64_t from) EXCLUDES(lock_);
   // f(GuestView): the guest's memory as it is, for as long as `f` runs. For a GuestWalk or a few; populates nothing.
   template <class F>
   auto with_view(F&& f) EXCLUDES(lock_) {

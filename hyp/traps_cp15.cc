@@ -2,7 +2,7 @@
 //
 //   CNTP_*          the physical timer, emulated (CNTHCTL.PL1PCEN)
 //   ACTLR           read-only, with SMP set (HCR.TAC)
-//   DC*SW           set/way maintenance: all that the guest has mapped is cleaned (HCR.TSW)
+//   DC*SW           set/way maintenance: all that the guest has mapped is cleaned, once a round (HCR.TSW)
 //   L2CTLR          how many CPUs there are, Cortex-A7 and A15 (HCR.TIDCP)
 //   PM*, debug      not there: read as zero, writes are ignored (HDCR.TPM, HDCR.TDA)
 //   anything else   UNDEFINED
@@ -37,12 +37,6 @@ bool access_cp15(Vcpu& vcpu, Syndrome syndrome, std::uint32_t& value) {
       if (read) value = arch::ACTLR::read() | kSmp;
       return true;
     }
-    case key(7, 0, 6, 2):   // DCISW
-    case key(7, 0, 10, 2):  // DCCSW
-    case key(7, 0, 14, 2):  // DCCISW
-      if (read) return false;
-      vcpu.vm.memory().clean_caches();
-      return true;
     case key(9, 1, 0, 2): {  // L2CTLR: number of CPUs - 1 in [25:24]
       if (read) value = (vcpu.vm.vcpu_count() - 1) << 24;
       return true;
@@ -65,6 +59,17 @@ bool access_cp15(Vcpu& vcpu, Syndrome syndrome, std::uint32_t& value) {
     return true;
   }
   return false;
+}
+
+// DCISW, DCCSW and DCCISW; a read of them is UNDEFINED.
+bool is_set_way(Syndrome syndrome) {
+  if (syndrome.exception_class() != ExceptionClass::kCp15_32 || syndrome.is_read()) return false;
+  const std::uint32_t name = key(syndrome.crn(), syndrome.op1(), syndrome.crm(), syndrome.op2());
+  return name == key(7, 0, 6, 2) || name == key(7, 0, 10, 2) || name == key(7, 0, 14, 2);
+}
+SetWayMaintenance::Step maintain(Vcpu& vcpu, Syndrome syndrome) {
+  return vcpu.set_way.trap(guest_register(vcpu, syndrome.rt()),
+                           [&](std::uint64_t from) { return vcpu.vm.memory().clean_some(from); });
 }
 
 bool access_cp15_64(Vcpu& vcpu, Syndrome syndrome, std::uint64_t& value) {
@@ -112,6 +117,11 @@ bool transfer_64(Vcpu& vcpu, Syndrome syndrome) {
 
 void handle_coprocessor(Vcpu& vcpu, Syndrome syndrome) {
   if (condition_holds(vcpu, syndrome)) {
+    if (is_set_way(syndrome)) {
+      // In between, interrupts are taken.
+      if (maintain(vcpu, syndrome) == SetWayMaintenance::Step::kAgain) return;
+      return skip_instruction(vcpu, syndrome);
+    }
     const bool wide = syndrome.exception_class() == ExceptionClass::kCp15_64 ||
                       syndrome.exception_class() == ExceptionClass::kCp14_64;
     if (!(wide ? transfer_64(vcpu, syndrome) : transfer_32(vcpu, syndrome))) return inject_undefined(vcpu);

@@ -17,6 +17,7 @@ void Vcpu::reset() {
   floating_point = {};
   gich = {};
   physical_timer = {};
+  set_way = {};
   state.store(State::kOff, std::memory_order_relaxed);
 }
 

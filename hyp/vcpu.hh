@@ -8,6 +8,7 @@
 #include "arch/armv7/guest_state.hh"
 #include "hyp/devices/gich_state.hh"
 #include "hyp/devices/vtimer.hh"
+#include "hyp/emulate/set_way.hh"
 
 namespace cadastre {
 
@@ -46,6 +47,7 @@ struct Vcpu {
   GichState gich;
 
   EmulatedTimer physical_timer;  // CNTP, which traps
+  SetWayMaintenance set_way;
 };
 
 }  // namespace cadastre

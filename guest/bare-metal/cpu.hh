@@ -54,6 +54,22 @@ inline void stop_timer() {
   asm volatile("mcr p15, 0, %0, c14, c3, 1\n\tisb" ::"r"(0));
 }
 
+// Caches by set and way [ARMv7 B4.1.19, B4.1.20, B4.2.1].
+inline std::uint32_t cache_levels() {
+  std::uint32_t value;
+  asm volatile("mrc p15, 1, %0, c0, c0, 1" : "=r"(value));  // CLIDR
+  return value;
+}
+inline std::uint32_t cache_size(std::uint32_t level) {
+  std::uint32_t value;
+  asm volatile("mcr p15, 2, %0, c0, c0, 0\n\tisb" ::"r"(level << 1));  // CSSELR
+  asm volatile("mrc p15, 1, %0, c0, c0, 0" : "=r"(value));             // CCSIDR
+  return value;
+}
+inline void clean_and_invalidate_set_way(std::uint32_t operation) {
+  asm volatile("mcr p15, 0, %0, c7, c14, 2" ::"r"(operation) : "memory");  // DCCISW
+}
+
 // One page's translation is changed or gone [ARMv7 B3.10.1].
 inline void invalidate_translation(std::uint32_t address) {
   dsb();

@@ -177,6 +177,15 @@ void check_device_accesses() {
   say("devices take LDM and STM, LDRD and STRD, and write-back, in ARM and Thumb state");
 }
 
+// As a kernel does before it turns its caches off, or goes to sleep.
+void check_cache_maintenance() {
+  constexpr std::uint32_t kRounds = 3;
+  std::uint32_t operations = 0;
+  for (std::uint32_t round = 0; round < kRounds; ++round) operations += clean_caches();
+  if (operations == 0) fail("there is no cache");
+  say("cleaned all caches by set and way ", std::uint64_t{kRounds}, " times");
+}
+
 // Waits until `done`, at most 20 s of the machine's time.
 template <class Function>
 void wait_for(std::string_view what, Function done) {
@@ -265,6 +274,7 @@ void run(std::uint32_t dtb) {
   check_small_pages();
   check_aborts();
   check_device_accesses();
+  check_cache_maintenance();
   if (stray_interrupt() != 0) fail("stray interrupt ", std::uint64_t{stray_interrupt()});
 
   if (has_word("reset")) {

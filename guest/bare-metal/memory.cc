@@ -1,6 +1,7 @@
 #include "guest/bare-metal/memory.hh"
 
 #include <array>
+#include <bit>
 
 #include "guest/bare-metal/cpu.hh"
 #include "guest/bare-metal/machine.hh"
@@ -108,6 +109,27 @@ void map_ram(std::uint64_t base, std::uint64_t end) {
       for (std::uint32_t page = section; page < end; page += kPage) map_page(page, page, Kind::kData);
     }
   }
+}
+
+std::uint32_t clean_caches() {
+  constexpr std::uint32_t kLevels = 7;
+  constexpr std::uint32_t kDataCache = 2;  // of CLIDR.Ctype: 2 and more
+  std::uint32_t operations = 0;
+  dsb();
+  for (std::uint32_t level = 0; level < kLevels; ++level) {
+    if ((cache_levels() >> 3 * level & 7U) < kDataCache) continue;
+    const std::uint32_t size = cache_size(level);
+    const std::uint32_t line_shift = (size & 7U) + 4;
+    const std::uint32_t ways = (size >> 3 & 0x3ffU) + 1;
+    const std::uint32_t sets = (size >> 13 & 0x7fffU) + 1;
+    const auto way_shift = ways == 1 ? 0 : static_cast<std::uint32_t>(std::countl_zero(ways - 1));
+    for (std::uint32_t i = 0; i < sets * ways; ++i) {
+      clean_and_invalidate_set_way((i % ways) << way_shift | i / ways << line_shift | level << 1);
+      ++operations;
+    }
+  }
+  dsb();
+  return operations;
 }
 
 void start_mmu(std::uint32_t dtb, std::uint32_t dtb_size) {

@@ -27,6 +27,9 @@ void unmap_page(std::uint32_t address);
 // RAM from `base` to before `end` (at most 4 GiB): sections, and small pages where a MiB is not whole.
 void map_ram(std::uint64_t base, std::uint64_t end);
 
+// Cleans and invalidates all data caches by set and way. Returns how many operations that took.
+std::uint32_t clean_caches();
+
 // The words of a page. What is behind them changes behind the compiler's back.
 inline volatile std::uint32_t* words_at(std::uint32_t address) {
   return reinterpret_cast<volatile std::uint32_t*>(address);
