@@ -102,11 +102,23 @@ Result<> HypAddressSpace::build(const Memblock& memblock, const BootMappings& bo
   if (const Result<> done = map_low_memory(memblock, boot.image); !done) return done;
   if (const Result<> done = map_image(boot.image); !done) return done;
   if (const Result<> done = prepare_kmap(); !done) return done;
-  const PhysAddr dtb = boot.dtb.aligned_down(kPageSize);
-  const std::uint64_t dtb_size = (boot.dtb + boot.dtb_size).aligned_up(kPageSize) - dtb;
-  const std::uint32_t dtb_slot = layout::kFixmapDtb + static_cast<std::uint32_t>(dtb.offset_in(kBlockSize));
-  if (const Result<> done = map(dtb_slot, dtb, dtb_size, HypAttributes::rodata()); !done) return done;
-  return map(layout::kFixmapUart, boot.uart.aligned_down(kPageSize), kPageSize, HypAttributes::device());
+  const auto dtb = set_fixmap(layout::Fixmap::kDtb, boot.dtb, boot.dtb_size, HypAttributes::rodata());
+  if (!dtb) return std::unexpected(dtb.error());
+  const auto uart =
+      set_fixmap(layout::Fixmap::kUart, boot.uart, kPageSize - boot.uart.offset_in(kPageSize), HypAttributes::device());
+  if (!uart) return std::unexpected(uart.error());
+  return {};
+}
+
+Result<void*> HypAddressSpace::set_fixmap(layout::Fixmap slot, PhysAddr physical, std::uint64_t size,
+                                          HypAttributes attributes) {
+  const SpinlockGuard guard(lock_);
+  return cadastre::set_fixmap(table(), layout::slot(slot), physical, size, attributes);
+}
+
+void HypAddressSpace::clear_fixmap(layout::Fixmap slot) {
+  const SpinlockGuard guard(lock_);
+  cadastre::clear_fixmap(table(), layout::slot(slot));
 }
 
 void HypAddressSpace::activate() const {

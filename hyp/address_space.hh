@@ -48,6 +48,10 @@ class HypAddressSpace {
     CHECK(vmalloc_.has_value());
     return *vmalloc_;
   }
+  // What is at a fixed address: errors as for cadastre::set_fixmap.
+  [[nodiscard]] Result<void*> set_fixmap(layout::Fixmap slot, PhysAddr physical, std::uint64_t size,
+                                         HypAttributes attributes) EXCLUDES(lock_);
+  void clear_fixmap(layout::Fixmap slot) EXCLUDES(lock_);
   // The top of a stack for `cpu`, over frames that stay the caller's gift; under it is a guard page.
   [[nodiscard]] Result<void*> map_stack(unsigned cpu, PhysAddr frames) EXCLUDES(lock_);
   static constexpr std::size_t kStackBytes = layout::kStackSize - kPageSize;

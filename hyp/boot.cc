@@ -201,6 +201,7 @@ void report_boot_cost() {
 }
 
 [[noreturn]] void boot_on_own_stack() {
+  hyp_space.clear_fixmap(layout::Fixmap::kDtb);  // all that it says has been read
   if (const Result<> done = init_memory(host).and_then(init_cma_areas); !done) {
     refuse_to_boot("/memory: the page allocator: {}; give the machine more RAM", to_string(done.error()));
   }

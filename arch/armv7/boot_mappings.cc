@@ -30,22 +30,24 @@ void write(Entry* entry, Entry value) {
 }  // namespace
 
 const std::byte* map_boot_dtb(PhysAddr dtb) {
-  constexpr unsigned kIndex = (layout::kFixmapDtb >> kBlockShift) % kEntriesPerTable;
+  constexpr const FixmapSlot& kSlot = layout::slot(layout::Fixmap::kDtb);
+  constexpr unsigned kIndex = (kSlot.start >> kBlockShift) % kEntriesPerTable;
   const PhysAddr block = dtb.aligned_down(kBlockSize);
-  for (unsigned i = 0; i < layout::kFixmapDtbSize / kBlockSize; ++i) {
+  for (unsigned i = 0; i < kSlot.size / kBlockSize; ++i) {
     write(table(BOOT_L2_HIGH) + kIndex + i, (block + i * kBlockSize).value() | DESC_NORMAL_BLOCK | kExecuteNever);
   }
-  return reinterpret_cast<const std::byte*>(layout::kFixmapDtb + static_cast<std::uint32_t>(dtb - block));
+  return reinterpret_cast<const std::byte*>(kSlot.address_of(dtb));
 }
 
 void* map_boot_uart(PhysAddr registers) {
-  constexpr unsigned kIndex = (layout::kFixmapUart >> kBlockShift) % kEntriesPerTable;
+  constexpr const FixmapSlot& kSlot = layout::slot(layout::Fixmap::kUart);
+  constexpr unsigned kIndex = (kSlot.start >> kBlockShift) % kEntriesPerTable;
   const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(table(BOOT_L3_UART)) - layout::kImage;
   // The table's physical address: the image's first page is what entry 0 of its level-3 table maps.
   const PhysAddr image = entry_address(table(BOOT_L3_IMAGE)[0]);
   write(table(BOOT_L3_UART), registers.aligned_down(kPageSize).value() | DESC_DEVICE_PAGE | kExecuteNever);
   write(table(BOOT_L2_HIGH) + kIndex, (image + offset).value() | DESC_TABLE);
-  return reinterpret_cast<void*>(layout::kFixmapUart + static_cast<std::uint32_t>(registers.offset_in(kPageSize)));
+  return reinterpret_cast<void*>(kSlot.address_of(registers));
 }
 
 }  // namespace cadastre::arch

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "arch/armv7/cp15.hh"
+#include "mm/kmap.hh"
 #include "mm/machine.hh"
 
 namespace cadastre::arch {
@@ -11,7 +12,7 @@ namespace cadastre::arch {
 struct Cpu {
   unsigned index = 0;       // [0, kMaxCpus), in the order of the DTB
   std::uint32_t mpidr = 0;  // affinity fields
-  unsigned kmap_depth = 0;  // windows in use, a stack
+  KmapStack kmap;           // its windows in use
 };
 
 inline void set_this_cpu(Cpu& cpu) {

@@ -6,14 +6,17 @@
 //   0xC000_0000  vmalloc and ioremap, a guard page after each                            512 MiB
 //   0xE000_0000  stacks of the CPUs, a guard page under each                             16 MiB
 //   0xF000_0000  kmap: a window of 16 pages for each CPU                                 2 MiB
-//   0xFE00_0000  fixmap: the DTB while it is read                                        4 MiB
+//   0xFE00_0000  fixmap: the DTB while it is read, the console's UART                    6 MiB
 //   0xFF00_0000  the image: text RX, rodata RO, data and bss RW                          2 MiB
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
 #include "mm/address.hh"
+#include "mm/fixmap.hh"
+#include "mm/kmap.hh"
 #include "mm/machine.hh"
 
 namespace cadastre::layout {
@@ -27,10 +30,8 @@ inline constexpr std::uint32_t kVmallocSize = 512U << 20;
 inline constexpr std::uint32_t kStacks = 0xe000'0000;
 inline constexpr std::uint32_t kStackSize = 4 * kPageSize;  // its lowest page is the guard
 inline constexpr std::uint32_t kKmap = 0xf000'0000;
-inline constexpr std::uint32_t kKmapPagesPerCpu = 16;
-inline constexpr std::uint32_t kFixmapDtb = 0xfe00'0000;
-inline constexpr std::uint32_t kFixmapDtbSize = 2 * kBlockSize;  // a DTB of up to 2 MiB at any alignment
-inline constexpr std::uint32_t kFixmapUart = kFixmapDtb + kFixmapDtbSize;
+inline constexpr std::uint32_t kKmapPagesPerCpu = KmapStack::kWindows;
+inline constexpr std::uint32_t kFixmap = 0xfe00'0000;
 inline constexpr std::uint32_t kImage = 0xff00'0000;  // also in cadastre.ld
 inline constexpr std::uint32_t kImageSize = kBlockSize;
 
@@ -38,11 +39,24 @@ inline constexpr std::uint32_t kImageSize = kBlockSize;
 static_assert(kLinear % kGiB == 0);
 static_assert(kLinear + kLinearSize <= kVmalloc && kVmalloc + kVmallocSize <= kStacks);
 static_assert(kStacks + kMaxCpus * kStackSize <= kKmap);
-static_assert(kKmap + kMaxCpus * kKmapPagesPerCpu * kPageSize <= kFixmapDtb);
-static_assert(kFixmapUart + kBlockSize <= kImage);
+static_assert(kKmap + kMaxCpus * kKmapPagesPerCpu * kPageSize <= kFixmap);
 // The boot tables describe everything above 3 GiB with one level-2 table.
-static_assert(kFixmapDtb >= 3 * std::uint64_t{kGiB} && kImage >= 3 * std::uint64_t{kGiB});
+static_assert(kFixmap >= 3 * std::uint64_t{kGiB} && kImage >= 3 * std::uint64_t{kGiB});
 // ... and the image with one level-3 table.
 static_assert(kImage % kBlockSize == 0 && kImageSize <= kBlockSize);
+
+// The fixmap's slots.
+enum class Fixmap : std::uint8_t {
+  kDtb,   // until it has been read: up to 2 MiB at any alignment; the boot tables map it in blocks
+  kUart,  // the console's registers: alone in its 2 MiB, for which the boot tables have a level-3 table
+};
+inline constexpr std::array kFixmapSlots = {
+    FixmapSlot{.start = kFixmap, .size = 2 * kBlockSize, .granule = kBlockSize},
+    FixmapSlot{.start = kFixmap + 2 * kBlockSize, .size = kBlockSize, .granule = kPageSize},
+};
+[[nodiscard]] constexpr const FixmapSlot& slot(Fixmap name) {
+  return kFixmapSlots[static_cast<std::size_t>(name)];
+}
+static_assert(are_apart(kFixmapSlots) && kFixmapSlots.back().end() <= kImage);
 
 }  // namespace cadastre::layout

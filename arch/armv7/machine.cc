@@ -14,8 +14,9 @@ ArmMachine machine;
 std::byte* ArmMachine::kmap(Pfn frame) {
   if (frame < high_memory_) return linear(address_of(frame));
   Cpu& cpu = this_cpu();
-  CHECK(cpu.kmap_depth < layout::kKmapPagesPerCpu);
-  const unsigned slot = cpu.index * layout::kKmapPagesPerCpu + cpu.kmap_depth++;
+  const Result<unsigned> window = cpu.kmap.push();
+  CHECK(window.has_value());
+  const unsigned slot = cpu.index * layout::kKmapPagesPerCpu + *window;
   static_cast<volatile Entry*>(kmap_table_)[slot] =
       make_leaf(address_of(frame), kLastLevel, HypAttributes::data().bits());
   dsb_ish();  // the table walk sees it before the first access
@@ -27,8 +28,8 @@ void ArmMachine::kunmap(const std::byte* window) {
   const auto address = reinterpret_cast<std::uintptr_t>(window);
   if (address < layout::kKmap) return;
   Cpu& cpu = this_cpu();
-  const unsigned slot = cpu.index * layout::kKmapPagesPerCpu + --cpu.kmap_depth;
-  CHECK(address / kPageSize == layout::kKmap / kPageSize + slot);
+  const unsigned slot = (address - layout::kKmap) / kPageSize;
+  CHECK(cpu.kmap.pop(slot - cpu.index * layout::kKmapPagesPerCpu));
   static_cast<volatile Entry*>(kmap_table_)[slot] = 0;
   // The windows are this CPU's alone, so its own TLB is all there is to tell.
   dsb_ish();

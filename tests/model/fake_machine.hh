@@ -4,6 +4,7 @@
 
 #include <sys/mman.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "mm/address.hh"
+#include "mm/kmap.hh"
 #include "mm/machine.hh"
 #include "mm/memblock.hh"
 
@@ -56,12 +58,17 @@ class FakeMachine {
     fail("a pointer into no RAM");
   }
   Pfn high_memory() const { return frame_of(high_memory_); }
+  // As on ARM: a page's mappings nest, to a limit, and are undone in the opposite order.
   std::byte* kmap(Pfn pfn) {
-    ++mapped_;
-    return bytes_at(address_of(pfn));
+    const Result<unsigned> window = windows_.push();
+    if (!window) fail("kmap nests too deep");
+    return mapped_pages_[*window] = bytes_at(address_of(pfn));
   }
-  void kunmap(std::byte* /*bytes*/) { --mapped_; }
-  int mapped() const { return mapped_; }
+  void kunmap(const std::byte* bytes) {
+    const unsigned newest = windows_.depth() - 1;
+    if (!windows_.pop(newest) || mapped_pages_[newest] != bytes) fail("kunmap of what was not mapped last");
+  }
+  unsigned mapped() const { return windows_.depth(); }
 
   // For the test itself, whatever the zone.
   std::byte* bytes_at(PhysAddr address) {
@@ -90,7 +97,8 @@ class FakeMachine {
   std::size_t size_ = 0;
   std::byte* mapping_ = nullptr;
   std::byte* bytes_ = nullptr;
-  static inline thread_local int mapped_ = 0;
+  static inline thread_local KmapStack windows_;
+  static inline thread_local std::array<std::byte*, KmapStack::kWindows> mapped_pages_{};
 };
 static_assert(Machine<FakeMachine>);
 
