@@ -111,4 +111,8 @@ Result<> init_cma_areas() {
   return {};
 }
 
+std::span<CmaArea> cma_areas() {
+  return std::span(areas).first(places.size());
+}
+
 }  // namespace cadastre

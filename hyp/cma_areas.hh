@@ -1,6 +1,8 @@
 // The machine's CMA areas: from /reserved-memory, and from `cma=SIZE[@BASE[-LIMIT]]` on the command line.
 #pragma once
 
+#include <span>
+
 #include "hyp/config/command_line.hh"
 #include "mm/cma.hh"
 #include "mm/memblock.hh"
@@ -16,5 +18,6 @@ void place_cma_areas(HostDescription& host, const CommandLine& words, Memblock& 
 
 // Makes them areas, which lend their pages to guests meanwhile. Once the page allocator and the slab caches are up.
 [[nodiscard]] Result<> init_cma_areas();
+[[nodiscard]] std::span<CmaArea> cma_areas();
 
 }  // namespace cadastre

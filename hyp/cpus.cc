@@ -94,13 +94,17 @@ void init_boot_cpu(const HostDescription& host) {
 unsigned start_secondary_cpus(const HostDescription& host, PhysAddr image) {
   secondary_root = hyp_space.root().value();
   join_cross_calls();
-  memory.pages.set_drain_others(drain_page_lists, nullptr);
+  let_page_lists_drain(true);
   const auto count = static_cast<unsigned>(host.cpus.size());
   for (unsigned cpu = 0; cpu < count; ++cpu) {
     if (host.cpus[cpu].mpidr == this_affinity()) continue;
     if (!start_cpu(cpu, host.cpus[cpu].mpidr, image)) return cpu;
   }
   return count;
+}
+
+void let_page_lists_drain(bool drain) {
+  memory.pages.set_drain_others(drain ? drain_page_lists : nullptr, nullptr);
 }
 
 extern "C" [[noreturn]] void secondary_main(unsigned cpu) {

@@ -13,4 +13,8 @@ void init_boot_cpu(const HostDescription& host);
 // start is said and left out, with those after it. `image`: where the hypervisor is.
 [[nodiscard]] unsigned start_secondary_cpus(const HostDescription& host, PhysAddr image);
 
+// Whether all CPUs are asked to give up the pages on their lists when somebody wants a range of frames. From the time when
+// the others are up; not while one of them is in a call that waits for it.
+void let_page_lists_drain(bool drain);
+
 }  // namespace cadastre
