@@ -9,6 +9,7 @@
 #include "hyp/audit.hh"
 #include "hyp/console.hh"
 #include "hyp/console_input.hh"
+#include "hyp/crash_report.hh"
 #include "hyp/loader.hh"
 #include "hyp/memory.hh"
 #include "hyp/power.hh"
@@ -152,6 +153,12 @@ void leave(bool has_failed) {
   power_off();
 }
 
+// Whether somebody will want to know what the guest was doing. Where nobody is at its terminal, a reset is what a kernel's
+// panic looks like.
+bool is_bad_end(const Guest& guest, Vm::Stop why) {
+  return why == Vm::Stop::kFailed || (why == Vm::Stop::kReset && (options.lines || !has_terminal(guest)));
+}
+
 // Whether the guest goes on after its end, as told by the reason for it.
 bool wants_restart(Guest& guest, Vm::Stop why) {
   const std::string_view name = guest.plan->name.view();
@@ -196,6 +203,7 @@ void finish_guest(Vm& vm) {
   Guest& guest = guests[vm.id() - 1U];
   lines_of(guest).finish();
   const Vm::Stop why = vm.stop_reason();
+  if (is_bad_end(guest, why)) report_vcpu(vm.stopped_by());
   destroy(guest);
   const bool restart = wants_restart(guest, why);
   if (restart && start(guest)) return;

@@ -39,10 +39,10 @@ void handle_smccc(Vcpu& vcpu) {
       vcpu.vm.psci().stopped(vcpu.index);
       return;
     case Action::kSystemOff:
-      vcpu.vm.request_stop(Vm::Stop::kPowerOff);
+      vcpu.vm.request_stop(Vm::Stop::kPowerOff, vcpu);
       return;
     case Action::kSystemReset:
-      vcpu.vm.request_stop(Vm::Stop::kReset);
+      vcpu.vm.request_stop(Vm::Stop::kReset, vcpu);
       return;
   }
 }

@@ -49,7 +49,7 @@ bool serve(Vcpu& vcpu, IpaAddr address, Access access) {
   if (!memory.contains(address)) return false;
   const Result<FaultAnswer> answer = memory.serve_fault(address, access);
   if (answer) return *answer == FaultAnswer::kRetry;
-  vcpu.vm.fail("no memory behind its RAM", answer.error());
+  vcpu.vm.fail("no memory behind its RAM", answer.error(), vcpu);
   return true;  // it does not come back
 }
 

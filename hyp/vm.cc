@@ -55,15 +55,18 @@ void Vm::set_private_line(const Vcpu& vcpu, unsigned interrupt, bool level) {
   kick(vgic_.set_level(vcpu.index, interrupt, level));
 }
 
-void Vm::request_stop(Stop why) {
+void Vm::request_stop(Stop why, const Vcpu& vcpu) {
   Stop none = Stop::kNone;
-  stop_.compare_exchange_strong(none, why, std::memory_order_acq_rel);
+  if (stop_.compare_exchange_strong(none, why, std::memory_order_acq_rel)) {
+    // This vCPU has not left its CPU yet, so nobody looks before it is there.
+    stopped_by_.store(vcpu.index, std::memory_order_release);
+  }
   kick((VcpuMask{1} << vcpu_count_) - 1);
 }
 
-void Vm::fail(std::string_view what, Error error) {
+void Vm::fail(std::string_view what, Error error, const Vcpu& vcpu) {
   console.print("{}: {}: {}", name_, what, to_string(error));
-  request_stop(Stop::kFailed);
+  request_stop(Stop::kFailed, vcpu);
 }
 
 }  // namespace cadastre

@@ -63,12 +63,15 @@ class Vm {
   // A private interrupt's level.
   void set_private_line(const Vcpu& vcpu, unsigned interrupt, bool level);
 
-  // The guest ends. Its vCPUs leave their CPUs; the last to do so makes finish_guest() run. The first reason counts.
-  void request_stop(Stop why);
+  // The guest ends, by what `vcpu` did. Its vCPUs leave their CPUs; the last to do so makes finish_guest() run. The first reason
+  // counts.
+  void request_stop(Stop why, const Vcpu& vcpu);
   // It cannot go on: says why.
-  void fail(std::string_view what, Error error);
+  void fail(std::string_view what, Error error, const Vcpu& vcpu);
   [[nodiscard]] bool stop_requested() const { return stop_.load(std::memory_order_acquire) != Stop::kNone; }
   [[nodiscard]] Stop stop_reason() const { return stop_.load(std::memory_order_acquire); }
+  // Whose doing that was.
+  [[nodiscard]] Vcpu& stopped_by() { return vcpu(stopped_by_.load(std::memory_order_acquire)); }
   // One vCPU is off its CPU for good; true for the last.
   [[nodiscard]] bool vcpu_stopped() { return live_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
 
@@ -78,6 +81,7 @@ class Vm {
   const unsigned vcpu_count_;
   const std::uint64_t counter_offset_;
   std::atomic<Stop> stop_ = Stop::kNone;
+  std::atomic<unsigned> stopped_by_ = 0;
   std::atomic<unsigned> live_;
   std::array<Vcpu*, kMaxVcpus> vcpus_{};
   ObjectsOf<Vcpu>* cache_ = nullptr;

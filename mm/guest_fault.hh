@@ -2,7 +2,10 @@
 // B3.13.3, B3.13.4], and the 64-bit PAR of an ATS12NSO* operation [ARMv7 B4.1, PAR].
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 #include "mm/access.hh"
 #include "mm/address.hh"
@@ -19,6 +22,12 @@ enum class FaultKind : std::uint8_t {
   kExternal,
   kAlignment,
 };
+
+[[nodiscard]] constexpr std::string_view to_string(FaultKind kind) {
+  constexpr std::array<std::string_view, 7> kNames = {
+      "translation", "access flag", "domain", "permission", "external abort on walk", "external abort", "alignment"};
+  return kNames[static_cast<std::size_t>(kind)];
+}
 
 struct GuestFault {
   FaultKind kind = FaultKind::kTranslation;

@@ -93,7 +93,7 @@ mapfile -t guest_nodes < <(guests "$dtb")
 place_modules "$dtb" "$(dirname -- "$config")" "$ram_bytes"
 if [[ $batch ]]; then
   # A guest that resets for ever would keep the run from ending.
-  append="${append:+$append }batch reset-limit=3"
+  append="batch reset-limit=3${append:+ $append}"
   for node in "${guest_nodes[@]}"; do
     if fdtget -p "$dtb" "$node/kernel" >/dev/null 2>&1; then add_words "$dtb" "$node/kernel" cadastre.batch; fi
   done

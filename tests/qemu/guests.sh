@@ -44,7 +44,21 @@ case $1 in
     configure 0x4000000 "$bare_metal" reset
     expect 1 run_config
     expect_line '^cadastre: guest it: failed: .*reset'
+    expect_line '^cadastre: guest it: vCPU 0: pc 0x4001[0-9a-f]* ' '^cadastre: guest it:   #0 0x4001'
     (($(grep -c '^\[it\] bare-metal-guest: reset$' "$output") == 4)) || fail "the guest did not reset 3 times and once more"
+    ;;
+  panics)
+    # What a kernel was doing when it reset the machine: its words on the stack lead to `panic`.
+    configure 0x8000000 "$root/build/guests/linux/zImage" 'console=ttyAMA0 rdinit=/nowhere root=/dev/nowhere panic=-1'
+    expect 1 run_config --append reset-limit=0
+    expect_line '^cadastre: guest it: vCPU 0: pc 0xc[0-9a-f]* .* svc ARM$' '^cadastre: guest it:   level 1: descriptor 0x' \
+      '^cadastre: guest it:   pc is at 0x4[0-9a-f]* \(physical 0x'
+    range=$(sort "$root/build/guests/linux/System.map" | grep -A1 ' T panic$' | cut -d' ' -f1)
+    in_panic=
+    while read -r address; do
+      if ((address > 0x${range%%$'\n'*} && address <= 0x${range##*$'\n'})); then in_panic=yes; fi
+    done < <(sed -n 's/^cadastre: guest it:   perhaps //p' "$output")
+    [[ $in_panic ]] || fail "nothing on the stack is of panic()"
     ;;
   ram-above-4-gib)
     # Below 4 GiB the machine has 3 GiB of RAM, and the hypervisor needs some of that itself.
