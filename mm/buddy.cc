@@ -68,6 +68,15 @@ bool Buddy::may_merge_pageblocks(FrameIndex in_section) {
 }
 
 void Buddy::free(FrameIndex block, unsigned order) {
+  if (order == kMaxOrder) {
+    // While it was in use somebody began to collect one of its halves.
+    const auto& pageblocks = frames_->section_of(block).pageblocks;
+    if (pageblocks[0] != pageblocks[1]) {
+      free(block, kPageblockOrder);
+      free(block + kPagesPerBlock, kPageblockOrder);
+      return;
+    }
+  }
   const FrameState state = free_state(block);
   MigrateType type = list_type(block);
   account(type, 1U << order);

@@ -41,12 +41,12 @@ locked() {
 # What scripts end with that could not begin; the lower numbers have their meaning in run.sh.
 readonly status_not_ready=4
 
-# build PRESET: configures once, and again when presets or toolchains have changed, then builds what changed; silent unless it
-# fails.
+# build PRESET [TARGET...]: configures once, and again when presets or toolchains have changed, then builds what changed, of
+# all or of these; silent unless it fails.
 build() {
   local log=$root/build/$1.log
   mkdir -p "$root/build"
-  if locked "$1" build_quietly "$1" >"$log" 2>&1; then return; fi
+  if locked "$1" build_quietly "$@" >"$log" 2>&1; then return; fi
   cat -- "$log" >&2
   die $status_not_ready "the build of preset $1 failed (see above, or build/$1.log)"
 }
@@ -57,5 +57,5 @@ build_quietly() {
   if [[ ! -e build/$1/build.ninja || $(find CMakePresets.json cmake -newer "build/$1/CMakeCache.txt") ]]; then
     cmake --fresh --preset "$1" --log-level=WARNING || return
   fi
-  ninja -C "build/$1" -j2 --quiet
+  ninja -C "build/$1" -j2 --quiet "${@:2}"
 }

@@ -11,11 +11,6 @@
 
 namespace cadastre {
 
-void check_failed(const char* condition, const char* file, int line) {
-  std::cerr << file << ':' << line << ": CHECK failed: " << condition << '\n';
-  std::abort();
-}
-
 namespace {
 
 constexpr unsigned kUartInterrupt = 33;

@@ -4,8 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <iostream>
 #include <vector>
 
 #include "mm/check.hh"
@@ -17,11 +15,6 @@ std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t m
 }
 
 namespace cadastre {
-
-void check_failed(const char* condition, const char* file, int line) {
-  std::cerr << file << ':' << line << ": CHECK failed: " << condition << '\n';
-  std::abort();
-}
 
 GuardedBytes::GuardedBytes(std::span<const std::uint8_t> bytes) {
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));

@@ -1,19 +1,12 @@
 // seeds DIRECTORY: writes inputs for the fuzz targets to begin with, DIRECTORY/NAME/FILE.
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iostream>
 #include <string>
 #include <vector>
 
 #include "tests/unit/dtb_builder.hh"
 
 namespace cadastre {
-
-void check_failed(const char* condition, const char* file, int line) {
-  std::cerr << file << ':' << line << ": CHECK failed: " << condition << '\n';
-  std::abort();
-}
 
 namespace {
 

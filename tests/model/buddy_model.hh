@@ -1,9 +1,9 @@
-// A naive page allocator: one byte a frame. It knows nothing of lists; it says what must be true of them.
+// A naive page allocator: one bit a frame. It knows nothing of lists; it says what must be true of them.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <vector>
 
 #include "mm/frame.hh"
@@ -12,19 +12,27 @@ namespace cadastre {
 
 class BuddyModel {
  public:
-  explicit BuddyModel(std::uint32_t frames) : used_(frames, true) {}
+  explicit BuddyModel(std::uint32_t frames) : used_(frames, true), used_frames_(frames) {}
 
-  void release(FrameIndex first, std::uint32_t count) {
-    for (FrameIndex i = first; i < first + count; ++i) used_[i] = false;
-  }
-  // False when some of the block is used already, or its place is wrong.
-  bool allocate(FrameIndex first, unsigned order) {
-    const std::uint32_t size = 1U << order;
-    if (first % size != 0 || first + size > used_.size()) return false;
-    for (FrameIndex i = first; i < first + size; ++i) {
+  [[nodiscard]] std::uint32_t frames() const { return static_cast<std::uint32_t>(used_.size()); }
+  [[nodiscard]] bool is_free(FrameIndex frame) const { return !used_[frame]; }
+  [[nodiscard]] bool is_free(FrameIndex first, std::uint32_t count) const {
+    for (FrameIndex i = first; i < first + count; ++i) {
       if (used_[i]) return false;
     }
-    for (FrameIndex i = first; i < first + size; ++i) used_[i] = true;
+    return true;
+  }
+  // False, and nothing changes, when some of it is used already.
+  bool take(FrameIndex first, std::uint32_t count) {
+    if (first + count > used_.size() || !is_free(first, count)) return false;
+    set(first, count, true);
+    return true;
+  }
+  void release(FrameIndex first, std::uint32_t count) { set(first, count, false); }
+
+  // The same for blocks, which it remembers. False when some of it is used already, or its place is wrong.
+  bool allocate(FrameIndex first, unsigned order) {
+    if (first % (1U << order) != 0 || !take(first, 1U << order)) return false;
     blocks_[first] = order;
     return true;
   }
@@ -34,25 +42,27 @@ class BuddyModel {
     blocks_.erase(block);
   }
 
-  std::uint32_t free_frames() const {
-    std::uint32_t count = 0;
-    for (const bool used : used_) count += used ? 0 : 1;
-    return count;
-  }
+  [[nodiscard]] std::uint32_t free_frames() const { return frames() - used_frames_; }
   // Is there a place for a block of `order`?
-  bool has_room(unsigned order) const {
+  [[nodiscard]] bool has_room(unsigned order) const {
     const std::uint32_t size = 1U << order;
     for (FrameIndex at = 0; at + size <= used_.size(); at += size) {
-      bool free = true;
-      for (FrameIndex i = at; i < at + size && free; ++i) free = !used_[i];
-      if (free) return true;
+      if (is_free(at, size)) return true;
     }
     return false;
   }
-  const std::map<FrameIndex, unsigned>& blocks() const { return blocks_; }
+  [[nodiscard]] const std::map<FrameIndex, unsigned>& blocks() const { return blocks_; }
 
  private:
+  void set(FrameIndex first, std::uint32_t count, bool used) {
+    for (FrameIndex i = first; i < first + count; ++i) {
+      used_frames_ += (used ? 1U : 0U) - (used_[i] ? 1U : 0U);
+      used_[i] = used;
+    }
+  }
+
   std::vector<bool> used_;
+  std::uint32_t used_frames_;
   std::map<FrameIndex, unsigned> blocks_;
 };
 

@@ -17,9 +17,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <functional>
 #include <memory>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -28,15 +26,9 @@
 #include "mm/descriptor.hh"
 #include "mm/error.hh"
 #include "mm/stage2_format.hh"
+#include "tests/model/choices.hh"
 
 namespace cadastre::model {
-
-struct Violation {
-  std::string what;
-};
-
-// Where choices come from: a random generator, or a fuzzer's bytes. decide(n) is in [0, n).
-using Decide = std::function<std::uint64_t(std::uint64_t)>;
 
 // A fault in the environment: the `position`-th such call within each operation of kind `operation` is left out.
 struct Mutation {

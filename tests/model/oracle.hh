@@ -7,7 +7,6 @@
 #include <array>
 #include <cstdint>
 #include <deque>
-#include <string>
 #include <vector>
 
 #include "mm/stage2.hh"
@@ -150,9 +149,6 @@ class Oracle {
   Page& page(unsigned granule) { return guest_->pages[granule]; }
   [[nodiscard]] bool is_logged(unsigned granule) const {
     return granule >= guest_->log_first && granule < guest_->log_end;
-  }
-  static void require(bool condition, const char* what) {
-    if (!condition) throw Violation{what};
   }
   void forget(unsigned granule) {
     require(page(granule).mapped, "something was unmapped that was not mapped");

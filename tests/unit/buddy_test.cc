@@ -7,6 +7,7 @@
 
 #include "tests/model/buddy_model.hh"
 #include "tests/model/fake_machine.hh"
+#include "tests/unit/random_runs.hh"
 #include "tests/unit/test.hh"
 
 namespace cadastre {
@@ -165,6 +166,22 @@ TEST_CASE("buddy: an isolated pageblock gives nothing, keeps what is freed, and 
   CHECK_EQ(f.buddy.isolated_frames(), 0);
 }
 
+TEST_CASE("buddy: a block of two pageblocks that is freed while one of them is isolated comes back as two") {
+  for (const FrameIndex isolated : {FrameIndex{0}, FrameIndex{kPagesPerBlock}}) {
+    Fixture f(1);
+    f.release(0, kFramesPerSection);
+    REQUIRE_EQ(f.alloc(kMaxOrder, kMovable), 0);
+    REQUIRE(f.buddy.isolate(isolated));
+    f.buddy.free(0, kMaxOrder);
+    CHECK_EQ(f.buddy.isolated_frames(), kPagesPerBlock);
+    CHECK_EQ(f.alloc(9, kMovable), isolated ^ kPagesPerBlock);
+    CHECK_EQ(f.alloc(0, kMovable), kNoFrame);
+    f.buddy.unisolate(isolated);
+    CHECK_EQ(f.buddy.blocks(9, kMovable), 1);
+    CHECK_EQ(f.buddy.isolated_frames(), 0);
+  }
+}
+
 TEST_CASE("buddy: an exact range is taken out of larger blocks, or not at all") {
   Fixture f(1);
   f.release(0, kFramesPerSection);
@@ -193,7 +210,8 @@ TEST_CASE("buddy: random requests of all kinds agree with a frame by frame model
   const auto pick = [&](std::size_t below) { return std::uniform_int_distribution<std::size_t>(0, below - 1)(random); };
   f.release(37, kSections * kFramesPerSection - 11);
   model.release(37, kSections * kFramesPerSection - 11 - 37);
-  for (int step = 0; step < 60'000; ++step) {
+  const std::uint64_t steps = random_operations(1'000'000);
+  for (std::uint64_t step = 0; step < steps; ++step) {
     const bool grow = (step / 2000) % 2 == 0;
     if (pick(100) < (grow ? 60U : 40U)) {
       const auto order = static_cast<unsigned>(std::min(pick(kMaxOrder + 1), pick(kMaxOrder + 1)));

@@ -1,8 +1,6 @@
 #include "mm/cma.hh"
 
 #include <array>
-#include <map>
-#include <random>
 #include <vector>
 
 #include "tests/unit/fake_guest.hh"
@@ -164,58 +162,6 @@ TEST_CASE("cma: when the Nth allocation fails, everything is as before") {
     CHECK_EQ(f.counts().free + f.counts().cma_idle, before.free + before.cma_idle);
     REQUIRE_LT(nth, 1000);
   }
-}
-
-TEST_CASE("cma: random guests and devices agree with what each of them knows") {
-  CmaFixture f(1);
-  std::mt19937_64 random(test_seed());
-  const auto pick = [&](std::size_t below) { return std::uniform_int_distribution<std::size_t>(0, below - 1)(random); };
-  FakeGuest guest(f, 1);
-  std::map<std::uint32_t, std::uint32_t> devices;
-  const FrameCounts before = f.counts();
-  for (int step = 0; step < 1500; ++step) {
-    switch (pick(8)) {
-      case 0:
-      case 1: {
-        const auto count = static_cast<std::uint32_t>(1 + pick(pick(3) == 0 ? 900 : 60));
-        const auto align = static_cast<unsigned>(pick(6));
-        const auto block = f.area.alloc(0, count, align);
-        if (!block) break;
-        REQUIRE_EQ(block->value() % (1U << align), 0);
-        const auto next = devices.upper_bound(block->value());
-        if (next != devices.end()) REQUIRE_LE(block->value() + count, next->first);
-        if (next != devices.begin()) REQUIRE_LE(std::prev(next)->first + std::prev(next)->second, block->value());
-        REQUIRE_EQ(f.state_count(*block, count, FrameState::kDmaPinned), count);
-        devices[block->value()] = count;
-        break;
-      }
-      case 2:
-      case 3:
-        if (!devices.empty()) {
-          auto device = devices.begin();
-          std::advance(device, static_cast<std::ptrdiff_t>(pick(devices.size())));
-          REQUIRE(f.area.release(0, Pfn(device->first), device->second));
-          devices.erase(device);
-        }
-        break;
-      case 4:
-        if (pick(20) == 0) guest.shrink();
-        break;
-      default:
-        (void)guest.grow(static_cast<unsigned>(pick(3) == 0 ? 9 : pick(4)));
-        break;
-    }
-    if (step % 50 == 0) {
-      guest.check();
-      f.check_audit();
-    }
-  }
-  guest.check();
-  guest.shrink();
-  for (const auto& [first, count] : devices) REQUIRE(f.area.release(0, Pfn(first), count));
-  f.pages.drain(0);
-  CHECK_EQ(f.counts().cma_idle, kAreaPages);
-  CHECK_EQ(f.counts().free, before.free);
 }
 
 }  // namespace

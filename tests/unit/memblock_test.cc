@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
-#include "tests/model/memblock_model.hh"
 #include "tests/unit/test.hh"
 
 namespace cadastre {
@@ -336,120 +334,6 @@ TEST_CASE("memblock: a zeroed allocation is zeroed") {
   CHECK(std::all_of(*bytes, *bytes + 100, [](std::byte b) { return b == std::byte{0}; }));
   REQUIRE(memblock.free(ram, *bytes, 100));
   CHECK_EQ(memblock.reserved().cnt, 0);
-}
-
-// ---- Against the naive model ----
-
-class RandomMemblock {
- public:
-  explicit RandomMemblock(std::uint64_t seed) : random_(seed) {}
-
-  void step() {
-    const std::size_t at = pick(kPages);
-    const std::size_t count = pick(pick(4) == 0 ? kPages - at + 1 : std::min<std::size_t>(kPages - at, 8) + 1);
-    const auto nid = static_cast<NodeId>(pick(2));
-    const PhysAddr base(at * kPageSize);
-    const std::uint64_t size = count * kPageSize;
-    auto& pages = model_.pages();
-    const auto each = [&](auto change) {
-      for (std::size_t i = at; i < at + count; ++i) change(pages[i]);
-    };
-    switch (pick(9)) {
-      case 0:
-        REQUIRE(memblock_.add(base, size, nid));
-        each([&](auto& page) {
-          if (!page.memory) page = {true, kNone, nid, page.reserved, page.reserved_nid};
-        });
-        break;
-      case 1:
-        REQUIRE(memblock_.remove(base, size));
-        each([](auto& page) { page = {false, kNone, kNoNode, page.reserved, page.reserved_nid}; });
-        break;
-      case 2:
-        REQUIRE(memblock_.reserve(base, size, nid));
-        each([&](auto& page) {
-          if (!page.reserved) page.reserved_nid = nid;
-          page.reserved = true;
-        });
-        break;
-      case 3:
-      case 4:
-        REQUIRE(memblock_.phys_free(base, size));
-        each([](auto& page) { page.reserved = false; });
-        break;
-      case 5:
-        REQUIRE(memblock_.set_node(base, size, nid));
-        each([&](auto& page) {
-          if (page.memory) page.nid = nid;
-        });
-        break;
-      case 6: {
-        const bool set = pick(3) == 0;
-        REQUIRE((set ? memblock_.set_flags(base, size, kNomap) : memblock_.clear_flags(base, size, kNomap)));
-        each([&](auto& page) {
-          if (page.memory) page.flags = set ? kNomap : kNone;
-        });
-        break;
-      }
-      default:
-        allocate(at, count, nid);
-        break;
-    }
-    compare();
-  }
-
- private:
-  static constexpr std::size_t kPages = 96;
-
-  std::size_t pick(std::size_t below) { return std::uniform_int_distribution<std::size_t>(0, below - 1)(random_); }
-
-  void allocate(std::size_t at, std::size_t count, NodeId nid) {
-    const std::size_t want = 1 + pick(6);
-    const std::size_t alignment = std::size_t{1} << pick(4);
-    const bool bottom_up = pick(2) == 0;
-    memblock_.set_bottom_up(bottom_up);
-    const PhysAddr end((at + count) * kPageSize);
-    auto expected = model_.find(want, alignment, at, at + count, nid, bottom_up);
-    if (!expected) expected = model_.find(want, alignment, at, at + count, kNoNode, bottom_up);
-    if (!expected) expected = model_.find(want, alignment, 0, at + count, nid, bottom_up);
-    if (!expected) expected = model_.find(want, alignment, 0, at + count, kNoNode, bottom_up);
-    if (end == Memblock::kAccessible) return;
-    const auto got =
-        memblock_.alloc_try_nid(want * kPageSize, alignment * kPageSize, PhysAddr(at * kPageSize), end, nid);
-    REQUIRE_EQ(got.has_value(), expected.has_value());
-    if (!got || !expected) return;
-    REQUIRE_EQ(got->value(), *expected * kPageSize);
-    for (std::size_t i = *expected; i < *expected + want; ++i) {
-      model_.pages()[i].reserved = true;
-      model_.pages()[i].reserved_nid = kNoNode;
-    }
-  }
-
-  void compare() const {
-    for (const bool reserved : {false, true}) {
-      const MemblockType& type = reserved ? memblock_.reserved() : memblock_.memory();
-      const auto expected = model_.regions(reserved);
-      std::uint64_t total = 0;
-      REQUIRE_EQ(type.cnt, expected.size());
-      for (std::size_t i = 0; i < type.cnt; ++i) {
-        REQUIRE_EQ(type.regions[i].base, expected[i].base);
-        REQUIRE_EQ(type.regions[i].size, expected[i].size);
-        REQUIRE_EQ(type.regions[i].flags, expected[i].flags);
-        REQUIRE_EQ(type.regions[i].nid, expected[i].nid);
-        total += expected[i].size;
-      }
-      REQUIRE_EQ(type.total_size, total);
-    }
-  }
-
-  std::mt19937_64 random_;
-  Memblock memblock_;
-  MemblockModel model_{kPages};
-};
-
-TEST_CASE("memblock: random operations agree with a page by page model") {
-  RandomMemblock random(test_seed());
-  for (int i = 0; i < 20'000; ++i) random.step();
 }
 
 }  // namespace

@@ -1,15 +1,11 @@
 #include "mm/page_allocator.hh"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
-#include <random>
 #include <set>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "tests/model/buddy_model.hh"
 #include "tests/unit/fake_guest.hh"
 #include "tests/unit/page_fixture.hh"
 #include "tests/unit/test.hh"
@@ -449,78 +445,6 @@ TEST_CASE("contiguous ranges: isolated pageblocks give nothing until they come b
   f.pages.unisolate(first, first + 2048);
   CHECK_EQ(f.counts().frames, before.frames);
   CHECK(f.pages.alloc(9, kNoWarn));
-}
-
-// ---- Random ----
-
-TEST_CASE("pages: random requests on several CPUs agree with a frame by frame model") {
-  PageFixture f({{.base = kGiB, .size = 24 * kMiB}, {.base = 3 * kGiB, .size = 12 * kMiB, .nid = 1}},
-                {.high_memory = PhysAddr(kGiB + 16 * kMiB), .dma_limit = PhysAddr(kGiB + 4 * kMiB)});
-  FrameTable& frames = f.pages.frames();
-  BuddyModel model(frames.count());
-  f.memblock.for_each_free_range(kNoNode, MemblockFlags::kNone, [&](PhysAddr start, PhysAddr end, NodeId) {
-    const Pfn first = frame_of(start.aligned_up(kPageSize));
-    model.release(frames.index_of(first), frame_of(end) - first);
-  });
-  const std::uint32_t all = model.free_frames();
-  REQUIRE_EQ(f.counts().free, all);
-  std::mt19937_64 random(test_seed());
-  const auto pick = [&](std::size_t below) { return std::uniform_int_distribution<std::size_t>(0, below - 1)(random); };
-  constexpr std::array kFlags = {
-      AllocFlags{}, kHighmem | kMovable, kDma, kReclaimable, kHighmem | kMovable | kCold, kAtomic, kHighmem};
-  for (int step = 0; step < 40'000; ++step) {
-    FakeMachine::current_cpu = static_cast<unsigned>(pick(4));
-    if (pick(100) < ((step / 4000) % 2 == 0 ? 60U : 40U)) {
-      const unsigned order = pick(3) == 0 ? static_cast<unsigned>(pick(kMaxOrder + 1)) : 0;
-      const auto block = f.pages.alloc(order, kFlags[pick(kFlags.size())] | kNoWarn);
-      if (block) REQUIRE(model.allocate(frames.index_of(*block), order));
-    } else if (!model.blocks().empty()) {
-      auto block = model.blocks().lower_bound(static_cast<FrameIndex>(pick(frames.count())));
-      if (block == model.blocks().end()) block = model.blocks().begin();
-      const auto [first, order] = *block;
-      f.pages.free(frames.pfn_of(first), order);
-      model.free(first);
-    }
-    if (step % 2000 == 0) REQUIRE_EQ(f.counts().free, model.free_frames());
-  }
-  FakeMachine::current_cpu = 0;
-  while (!model.blocks().empty()) {
-    const auto [first, order] = *model.blocks().begin();
-    f.pages.free(frames.pfn_of(first), order);
-    model.free(first);
-  }
-  for (unsigned cpu = 0; cpu < 4; ++cpu) f.pages.drain(cpu);
-  CHECK_EQ(f.counts().free, all);
-  CHECK_EQ(f.pages.free_frames(), all);
-}
-
-TEST_CASE("pages: CPUs allocate and free at once, each other's pages too, and nothing is lost") {
-  PageFixture f(64 * kMiB);
-  const std::uint32_t free = f.counts().free;
-  constexpr unsigned kCpus = 4;
-  // A page travels from the CPU that got it to one that frees it.
-  std::array<std::atomic<std::uint32_t>, 64> exchange{};
-  const auto run = [&](unsigned cpu) {
-    FakeMachine::current_cpu = cpu;
-    std::mt19937_64 random(test_seed() + cpu);
-    for (int i = 0; i < 20'000; ++i) {
-      const unsigned order = random() % 8 == 0 ? static_cast<unsigned>(random() % 6) : 0;
-      const auto block = f.pages.alloc(order, random() % 2 == 0 ? kHighmem | kMovable : kNoWarn);
-      if (!block) continue;
-      const std::uint32_t packed = block->value() << 4U | order;
-      const std::uint32_t other = exchange[random() % exchange.size()].exchange(packed);
-      if (other != 0) f.pages.free(Pfn(other >> 4U), other & 0xfU);
-    }
-    f.pages.drain(cpu);
-  };
-  std::vector<std::thread> threads;
-  threads.reserve(kCpus);
-  for (unsigned cpu = 0; cpu < kCpus; ++cpu) threads.emplace_back(run, cpu);
-  for (std::thread& thread : threads) thread.join();
-  for (const auto& slot : exchange) {
-    if (const std::uint32_t packed = slot.load(); packed != 0) f.pages.free(Pfn(packed >> 4U), packed & 0xfU);
-  }
-  CHECK_EQ(f.counts().free, free);
 }
 
 }  // namespace

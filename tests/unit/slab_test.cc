@@ -1,13 +1,9 @@
 #include "mm/slab.hh"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
-#include <map>
-#include <random>
 #include <set>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "mm/slab_shrinker.hh"
@@ -432,93 +428,6 @@ TEST_CASE("slab: when the Nth allocation fails, all is as before") {
       CHECK_EQ(result.error(), Error::kNoMemory);
       REQUIRE_LT(nth, 100);
     }
-  }
-}
-
-TEST_CASE("slab: random operations on several CPUs: no object is given out twice, none changes while it lives") {
-  for (const SlabFlags flags : {kFast, kChecked}) {
-    SlabFixture f(32 * kMiB, flags);
-    const std::uint32_t before = f.hyp_after_shrink();
-    std::mt19937_64 random(test_seed());
-    const auto pick = [&](std::size_t below) {
-      return std::uniform_int_distribution<std::size_t>(0, below - 1)(random);
-    };
-    struct Live {
-      std::size_t size;
-      int value;
-    };
-    std::map<std::byte*, Live> live;  // sorted, so that overlaps are neighbours
-    const int steps = flags.has(kRedZone) ? 10'000 : 40'000;
-    for (int step = 0; step < steps; ++step) {
-      FakeMachine::current_cpu = static_cast<unsigned>(pick(3));
-      if (pick(100) < ((step / 3000) % 2 == 0 ? 65U : 35U)) {
-        const std::size_t size = 1 + pick(pick(20) == 0 ? 12000 : 300);
-        const auto pointer = f.slabs.kmalloc(size, kNoWarn);
-        if (!pointer) continue;
-        auto* bytes = static_cast<std::byte*>(*pointer);
-        const auto next = live.upper_bound(bytes);
-        if (next != live.end()) REQUIRE_LE(bytes + size, next->first);
-        if (next != live.begin()) REQUIRE_LE(std::prev(next)->first + std::prev(next)->second.size, bytes);
-        std::memset(bytes, step & 0xff, size);
-        live[bytes] = {.size = size, .value = step & 0xff};
-      } else if (!live.empty()) {
-        auto one = live.begin();
-        std::advance(one, static_cast<std::ptrdiff_t>(pick(std::min<std::size_t>(live.size(), 50))));
-        REQUIRE(is_all(one->first, one->second.size, one->second.value));
-        f.slabs.kfree(one->first);
-        live.erase(one);
-      }
-      if (pick(1000) == 0) f.slabs.shrink_all();
-      if (pick(4000) == 0) REQUIRE(f.slabs.audit());
-    }
-    for (const auto& [pointer, object] : live) {
-      REQUIRE(is_all(pointer, object.size, object.value));
-      f.slabs.kfree(pointer);
-    }
-    for (unsigned cpu = 0; cpu < 3; ++cpu) {
-      FakeMachine::current_cpu = cpu;
-      f.slabs.shrink_all();
-    }
-    FakeMachine::current_cpu = 0;
-    f.check_nothing_lost(before);
-  }
-}
-
-TEST_CASE("slab: CPUs allocate and free at once, each other's objects too") {
-  for (const SlabFlags flags : {kFast, kChecked}) {
-    SlabFixture f(64 * kMiB, flags);
-    const std::uint32_t before = f.hyp_after_shrink();
-    constexpr unsigned kCpus = 4;
-    constexpr std::array<std::size_t, 4> kSizes = {16, 100, 1000, 6000};
-    std::array<std::atomic<unsigned char*>, 128> exchange{};
-    const auto run = [&](unsigned cpu) {
-      FakeMachine::current_cpu = cpu;
-      std::mt19937_64 random(test_seed() + cpu);
-      for (int i = 0; i < 10'000; ++i) {
-        const std::size_t size = kSizes[random() % kSizes.size()];
-        const auto pointer = f.slabs.kmalloc(size);
-        if (!pointer) continue;
-        auto* bytes = static_cast<unsigned char*>(*pointer);
-        bytes[0] = static_cast<unsigned char>(random());
-        bytes[size - 1] = bytes[0];
-        if (unsigned char* other = exchange[random() % exchange.size()].exchange(bytes); other != nullptr) {
-          f.slabs.kfree(other);
-        }
-        if (i % 1000 == 0) f.slabs.shrink_all();
-      }
-    };
-    std::vector<std::thread> threads;
-    threads.reserve(kCpus);
-    for (unsigned cpu = 0; cpu < kCpus; ++cpu) threads.emplace_back(run, cpu);
-    for (std::thread& thread : threads) thread.join();
-    for (auto& slot : exchange) f.slabs.kfree(slot.load());
-    CHECK_EQ(f.slabs.bad_objects(), 0);
-    for (unsigned cpu = 0; cpu < kCpus; ++cpu) {
-      FakeMachine::current_cpu = cpu;
-      f.slabs.shrink_all();
-    }
-    FakeMachine::current_cpu = 0;
-    f.check_nothing_lost(before);
   }
 }
 

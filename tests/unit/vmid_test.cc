@@ -3,10 +3,7 @@
 #include <array>
 #include <deque>
 #include <map>
-#include <memory>
 #include <random>
-#include <thread>
-#include <vector>
 
 #include "tests/unit/test.hh"
 
@@ -82,35 +79,6 @@ TEST_CASE("no TLB ever meets one number with two guests, whatever the order of e
       tlbs.running[cpu] = {number, guest};
     }
   }
-}
-
-TEST_CASE("CPUs that enter guests at the same time never share a number") {
-  constexpr unsigned kCpus = 4;
-  constexpr std::size_t kGuests = 600;
-  VmidAllocator allocator;
-  std::vector<Vmid> guests(kGuests);
-  // Guest + 1 that holds a number on some CPU, and on how many: bits 31..8 and 7..0.
-  std::array<std::atomic<std::uint32_t>, VmidAllocator::kNumbers> holders{};
-  std::atomic<unsigned> wrong = 0;
-  std::vector<std::thread> threads;
-  threads.reserve(kCpus);
-  const std::uint64_t seed = test_seed();
-  for (unsigned cpu = 0; cpu < kCpus; ++cpu) {
-    threads.emplace_back([&, cpu] {
-      std::mt19937_64 random(seed + cpu);
-      unsigned held = 0;
-      for (unsigned i = 0; i < 20000; ++i) {
-        // A CPU owns guests of its own, so a number that two CPUs hold is one too many.
-        const std::size_t guest = random() % (kGuests / kCpus) * kCpus + cpu;
-        if (held != 0) holders[held].store(0);
-        held = allocator.activate(cpu, guests[guest]).number;
-        if (holders[held].exchange(static_cast<std::uint32_t>(guest) + 1) != 0) ++wrong;
-      }
-      if (held != 0) holders[held].store(0);
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  CHECK(wrong == 0);
 }
 
 }  // namespace

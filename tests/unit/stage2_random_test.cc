@@ -1,19 +1,13 @@
 #include "tests/model/oracle.hh"
 
-#include <cstdlib>
 #include <random>
 #include <set>
 
+#include "tests/unit/random_runs.hh"
 #include "tests/unit/test.hh"
 
 namespace cadastre::model {
 namespace {
-
-// CADASTRE_OPERATIONS, or what a normal run has the time for: the emulated CPU of the cross build is much slower.
-std::uint64_t operations() {
-  if (const char* text = std::getenv("CADASTRE_OPERATIONS"); text != nullptr) return std::strtoull(text, nullptr, 0);
-  return sizeof(void*) == 8 ? 200'000 : 5'000;
-}
 
 struct Run {
   explicit Run(std::uint64_t seed, unsigned small_level, unsigned cpus)
@@ -23,22 +17,10 @@ struct Run {
 };
 
 TEST_CASE("whatever is done to stage 2, translation, TLBs and frames are as intended") {
-  std::mt19937_64 seeds(test_seed());
-  constexpr std::uint64_t kRunLength = 2000;
-  const std::uint64_t total = operations();
-  for (std::uint64_t done = 0; done < total; done += kRunLength) {
-    const std::uint64_t seed = seeds();
-    const unsigned small_level = done / kRunLength % 4 == 3 ? 2 : kLastLevel;
-    const auto cpus = static_cast<unsigned>(1 + done / kRunLength % 8);
-    Run run(seed, small_level, cpus);
-    for (std::uint64_t i = 0; i < std::min(kRunLength, total - done); ++i) {
-      try {
-        run.oracle.step();
-      } catch (const Violation& violation) {
-        FAIL("run seed " << seed << " operation " << i << ": " << violation.what);
-      }
-    }
-  }
+  run_randomly(random_operations(200'000), 2000, [](const Decide& decide, std::uint64_t run) {
+    const unsigned small_level = run % 4 == 3 ? 2 : kLastLevel;
+    return Oracle(decide, {small_level}, static_cast<unsigned>(1 + run / 4 % 8));
+  });
 }
 
 // Runs with one call left out of each operation of one kind until the oracle objects; whether it did, and how often

@@ -1,0 +1,171 @@
+#include <array>
+#include <atomic>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "mm/cma.hh"
+#include "mm/page_allocator.hh"
+#include "mm/spinlock.hh"
+#include "tests/unit/cpu_threads.hh"
+#include "tests/unit/page_fixture.hh"
+#include "tests/unit/random_runs.hh"
+#include "tests/unit/test.hh"
+
+namespace cadastre {
+namespace {
+
+constexpr unsigned kCpus = 4;
+
+std::uint32_t& first_word(PageFixture& f, Pfn page) {
+  return *reinterpret_cast<std::uint32_t*>(f.machine.bytes_at(address_of(page)));
+}
+
+TEST_CASE("pages: CPUs allocate and free blocks of all orders at once, each other's too, and nothing is lost") {
+  PageFixture f({{.base = kGiB, .size = 96 * kMiB}}, {.high_memory = PhysAddr(kGiB + 64 * kMiB)});
+  const std::uint32_t free = f.counts().free;
+  // A block travels from the CPU that got it to one that frees it, with a mark that says whose it is.
+  std::array<std::atomic<std::uint32_t>, 48> exchange{};
+  std::atomic<unsigned> wrong = 0;
+  const auto give_back = [&](std::uint32_t packed) {
+    if (packed == 0) return;
+    const Pfn block(packed >> 4U);
+    if (first_word(f, block) != packed) ++wrong;
+    f.pages.free(block, packed & 0xfU);
+  };
+  const std::uint64_t operations = random_operations(400'000) / kCpus;
+  run_on_cpus(kCpus, [&](unsigned cpu) {
+    std::mt19937_64 random(test_seed() + cpu);
+    for (std::uint64_t i = 0; i < operations; ++i) {
+      const unsigned order = random() % 8 == 0 ? static_cast<unsigned>(random() % (kMaxOrder + 1)) : 0;
+      const AllocFlags where = random() % 2 == 0 ? kHighmem | kMovable : AllocFlags{};
+      const AllocFlags heat = random() % 8 == 0 ? kCold : AllocFlags{};
+      const auto block = f.pages.alloc(order, where | heat | kNoWarn);
+      if (!block) {
+        give_back(exchange[random() % exchange.size()].exchange(0));
+        continue;
+      }
+      const std::uint32_t packed = block->value() << 4U | order;
+      first_word(f, *block) = packed;
+      give_back(exchange[random() % exchange.size()].exchange(packed));
+    }
+    f.pages.drain(cpu);
+  });
+  for (auto& slot : exchange) give_back(slot.load());
+  CHECK_EQ(wrong, 0);
+  CHECK_EQ(f.counts().free, free);
+}
+
+// Guests' pages by guest frame number, which the CPUs that run them and the one that moves pages agree about under a lock.
+class SharedGuest final : public Migrator {
+ public:
+  static constexpr std::uint32_t kPages = 5000;
+
+  explicit SharedGuest(PageFixture& f) : f_(f), ownership_(f.pages.frames()) { f.pages.set_migrator(this); }
+  ~SharedGuest() { f_.pages.set_migrator(nullptr); }
+  SharedGuest(const SharedGuest&) = delete;
+  SharedGuest& operator=(const SharedGuest&) = delete;
+
+  // Populates a page that is not there, or gives up one that is.
+  void touch(std::uint32_t gfn) {
+    const SpinlockGuard guard(lock_);
+    Pfn& page = pages_[gfn];
+    if (page != kNone) {
+      if (first_word(f_, page) != gfn + 1) ++wrong;
+      f_.pages.free(page, 0);
+      page = kNone;
+      return;
+    }
+    const auto fresh = f_.pages.alloc(0, kHighmem | kMovable | kNoWarn);
+    if (!fresh) return;
+    if (!ownership_.give(*fresh, 1, Gfn(gfn))) ++wrong;
+    first_word(f_, *fresh) = gfn + 1;
+    page = *fresh;
+  }
+  void release() {
+    for (std::uint32_t gfn = 0; gfn < kPages; ++gfn) {
+      if (pages_[gfn] != kNone) touch(gfn);
+    }
+  }
+
+  Result<> migrate(Pfn from, Pfn to, unsigned order) override {
+    const SpinlockGuard guard(lock_);
+    const std::uint32_t gfn = f_.pages.frames()[f_.pages.frames().index_of(from)].value();
+    if (order != 0 || gfn >= kPages || pages_[gfn] != from) return std::unexpected(Error::kNotFound);
+    std::memcpy(f_.machine.bytes_at(address_of(to)), f_.machine.bytes_at(address_of(from)), kPageSize);
+    pages_[gfn] = to;
+    ++moved;
+    return {};
+  }
+  Result<> split(Pfn /*block*/) override { return std::unexpected(Error::kBusy); }
+
+  std::atomic<unsigned> wrong = 0;
+  std::atomic<unsigned> moved = 0;
+
+ private:
+  static constexpr Pfn kNone{0};
+
+  PageFixture& f_;
+  Ownership ownership_;
+  Spinlock lock_;
+  std::vector<Pfn> pages_ = std::vector<Pfn>(kPages);
+};
+
+TEST_CASE(
+    "cma: devices take their areas' pages back while guests on other CPUs use them, and each keeps what it wrote") {
+  constexpr std::uint64_t kAreaBase = kGiB + 8 * kMiB;
+  constexpr std::uint32_t kAreaPages = 8 * kMiB / kPageSize;
+  PageFixture f({{.base = kGiB, .size = 16 * kMiB}}, {.reserve_base = kAreaBase, .reserve_size = 8 * kMiB});
+  std::array<std::uint32_t, CmaArea::bitmap_words(kAreaPages, 0)> bitmap{};
+  CmaArea area;
+  REQUIRE(area.init("test", f.pages, frame_of(PhysAddr(kAreaBase)), kAreaPages, 0, bitmap));
+  const FrameCounts before = f.counts();
+  SharedGuest guest(f);
+  for (std::uint32_t gfn = 0; gfn < SharedGuest::kPages; gfn += 2) guest.touch(gfn);
+  CrossCalls calls(kCpus);
+  struct Context {
+    PageFixture& f;
+    CrossCalls& calls;
+  } context{.f = f, .calls = calls};
+  f.pages.set_drain_others(
+      [](void* opaque) {
+        auto& [fixture, cross_calls] = *static_cast<Context*>(opaque);
+        const unsigned cpu = FakeMachine::cpu();
+        cross_calls.ask_others(cpu, [&] { fixture.pages.drain(cpu); });
+      },
+      &context);
+  std::atomic<unsigned> taken = 0;
+  std::atomic<unsigned> wrong = 0;
+  const std::uint64_t operations = random_operations(200'000) / kCpus;
+  run_on_cpus(kCpus, [&](unsigned cpu) {
+    std::mt19937_64 random(test_seed() + cpu);
+    const bool is_device = cpu >= kCpus / 2;
+    for (std::uint64_t i = 0; i < operations; ++i) {
+      calls.poll(cpu, [&] { f.pages.drain(cpu); });
+      guest.touch(static_cast<std::uint32_t>(random() % SharedGuest::kPages));
+      if (!is_device || i % 64 != 0) continue;
+      const auto count = static_cast<std::uint32_t>(1 + random() % 200);
+      const auto block = area.alloc(cpu, count, static_cast<unsigned>(random() % 5));
+      if (!block) continue;
+      ++taken;
+      for (std::uint32_t page = 0; page < count; ++page) first_word(f, *block + page) = ~cpu;
+      for (std::uint32_t page = 0; page < count; ++page) {
+        if (first_word(f, *block + page) != ~cpu) ++wrong;
+      }
+      if (!area.release(cpu, *block, count)) ++wrong;
+    }
+    f.pages.drain(cpu);
+    calls.leave(cpu);
+  });
+  CHECK_EQ(wrong, 0);
+  CHECK_EQ(guest.wrong, 0);
+  CHECK_GT(taken, 0);
+  CHECK_GT(guest.moved, 0);
+  guest.release();
+  f.pages.drain(0);
+  CHECK_EQ(f.counts().cma_idle, kAreaPages);
+  CHECK_EQ(f.counts().free, before.free);
+}
+
+}  // namespace
+}  // namespace cadastre

@@ -1,0 +1,118 @@
+#include <array>
+#include <atomic>
+#include <random>
+
+#include "mm/slab.hh"
+#include "tests/unit/cpu_threads.hh"
+#include "tests/unit/page_fixture.hh"
+#include "tests/unit/random_runs.hh"
+#include "tests/unit/test.hh"
+
+namespace cadastre {
+namespace {
+
+constexpr unsigned kCpus = 4;
+
+struct SlabThreads : PageFixture {
+  explicit SlabThreads(SlabFlags flags) : PageFixture(64 * kMiB), slabs(pages) {
+    REQUIRE(slabs.init(0x1234'5678, &log, flags));
+    hyp_at_first = hyp_in_use();
+  }
+  std::uint32_t hyp_in_use() {
+    for (unsigned cpu = 0; cpu < kCpus; ++cpu) {
+      FakeMachine::current_cpu = cpu;
+      slabs.shrink_all();
+    }
+    FakeMachine::current_cpu = 0;
+    slabs.shrink_all();
+    return counts().hyp;
+  }
+  void check_nothing_lost() {
+    CHECK_EQ(slabs.bad_objects(), 0);
+    CHECK_EQ(hyp_in_use(), hyp_at_first);
+    CHECK(slabs.audit());
+  }
+
+  SlabAllocator<FakeMachine> slabs;
+  std::uint32_t hyp_at_first = 0;
+};
+
+constexpr std::array kKinds = {SlabFlags{}, kRedZone | kPoisonObjects | kConsistency};
+
+TEST_CASE("slab: CPUs allocate and free at once, each other's objects too") {
+  for (const SlabFlags flags : kKinds) {
+    SlabThreads f(flags);
+    constexpr std::array<std::size_t, 5> kSizes = {16, 100, 500, 6000, 20'000};
+    struct Object {
+      std::size_t size;
+      std::size_t check;
+    };
+    std::array<std::atomic<Object*>, 128> exchange{};
+    std::atomic<unsigned> wrong = 0;
+    const auto give_back = [&](Object* object) {
+      if (object == nullptr) return;
+      const auto* last = reinterpret_cast<const unsigned char*>(object) + object->size - 1;
+      if (object->check != ~object->size || (object->size > sizeof(Object) && *last != 0x5a)) ++wrong;
+      f.slabs.kfree(object);
+    };
+    const std::uint64_t operations = random_operations(200'000) / kCpus;
+    run_on_cpus(kCpus, [&](unsigned cpu) {
+      std::mt19937_64 random(test_seed() + cpu);
+      for (std::uint64_t i = 0; i < operations; ++i) {
+        const std::size_t size = kSizes[random() % (random() % 64 == 0 ? kSizes.size() : 3)];
+        const auto pointer = f.slabs.kmalloc(size, kNoWarn);
+        if (!pointer) continue;
+        auto* object = static_cast<Object*>(*pointer);
+        *object = {.size = size, .check = ~size};
+        if (size > sizeof(Object)) static_cast<unsigned char*>(*pointer)[size - 1] = 0x5a;
+        give_back(exchange[random() % exchange.size()].exchange(object));
+        if (i % 1000 == 0) f.slabs.shrink_all();
+      }
+    });
+    for (auto& slot : exchange) give_back(slot.load());
+    CHECK_EQ(wrong, 0);
+    f.check_nothing_lost();
+  }
+}
+
+TEST_CASE("slab: one CPU makes objects and another frees them, while caches come and go on a third") {
+  for (const SlabFlags flags : kKinds) {
+    SlabThreads f(flags);
+    const auto cache = f.slabs.create({.name = "crossing", .size = 72, .flags = flags});
+    REQUIRE(cache);
+    std::array<std::atomic<void*>, 64> ring{};
+    std::atomic<unsigned> wrong = 0;
+    const std::uint64_t operations = random_operations(100'000) / 2;
+    run_on_cpus(kCpus, [&](unsigned cpu) {
+      if (cpu == 3) {
+        for (std::uint64_t i = 0; i < operations / 32; ++i) {
+          const auto mine = f.slabs.create({.name = "passing", .size = 40, .flags = flags});
+          if (!mine) continue;
+          std::array<void*, 8> objects{};
+          if (f.slabs.alloc_bulk(**mine, objects, kNoWarn)) f.slabs.free_bulk(**mine, objects);
+          if (!f.slabs.destroy(**mine)) ++wrong;
+        }
+        return;
+      }
+      for (std::uint64_t i = 0; i < operations; ++i) {
+        std::atomic<void*>& slot = ring[i % ring.size()];
+        if (cpu != 0) {
+          if (void* object = slot.exchange(nullptr); object != nullptr) f.slabs.free(**cache, object);
+          continue;
+        }
+        const auto object = f.slabs.alloc(**cache, kNoWarn);
+        if (!object) continue;
+        if (void* other = slot.exchange(*object); other != nullptr) f.slabs.free(**cache, other);
+      }
+    });
+    for (auto& slot : ring) {
+      if (void* object = slot.load(); object != nullptr) f.slabs.free(**cache, object);
+    }
+    CHECK_EQ(wrong, 0);
+    CHECK(f.slabs.destroy(**cache));
+    f.check_nothing_lost();
+  }
+}
+
+}  // namespace
+}  // namespace cadastre
