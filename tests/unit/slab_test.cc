@@ -370,30 +370,6 @@ TEST_CASE("slab: empty slabs go when pages run low, those with objects stay") {
   REQUIRE(f.slabs.destroy(cache));
 }
 
-TEST_CASE("slab: a cache is destroyed while another CPU reclaims") {
-  SlabFixture f;
-  const std::uint32_t before = f.hyp_after_shrink();
-  std::atomic<bool> done = false;
-  std::thread reclaim([&] {
-    FakeMachine::current_cpu = 1;
-    while (!done.load()) {
-      f.slabs.shrink_all();
-      static_cast<void>(f.slabs.spare_pages());
-    }
-    f.pages.drain(1);
-  });
-  for (unsigned i = 0; i < 500; ++i) {
-    ObjectCache& cache = f.make(64 + i);
-    void* object = *f.slabs.alloc(cache);
-    CHECK_EQ(f.slabs.destroy(cache).error(), Error::kBusy);
-    f.slabs.free(cache, object);
-    REQUIRE(f.slabs.destroy(cache));
-  }
-  done = true;
-  reclaim.join();
-  f.check_nothing_lost(before);
-}
-
 TEST_CASE("slab: when the Nth allocation fails, all is as before") {
   for (const SlabFlags flags : {kFast, kChecked}) {
     SlabFixture f(32 * kMiB, flags);

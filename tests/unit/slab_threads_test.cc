@@ -114,5 +114,29 @@ TEST_CASE("slab: one CPU makes objects and another frees them, while caches come
   }
 }
 
+TEST_CASE("slab: a cache is destroyed while another CPU reclaims") {
+  SlabThreads f(SlabFlags{});
+  std::atomic<bool> done = false;
+  std::atomic<unsigned> wrong = 0;
+  run_on_cpus(2, [&](unsigned cpu) {
+    while (cpu == 1 && !done.load()) {
+      f.slabs.shrink_all();
+      static_cast<void>(f.slabs.spare_pages());
+    }
+    for (unsigned i = 0; cpu == 0 && i < 500; ++i) {
+      const auto cache = f.slabs.create({.name = "test", .size = 64 + i, .flags = SlabFlags{}});
+      if (!cache) continue;
+      const auto object = f.slabs.alloc(**cache);
+      if (!object || f.slabs.destroy(**cache) != std::unexpected(Error::kBusy)) ++wrong;
+      if (object) f.slabs.free(**cache, *object);
+      if (!f.slabs.destroy(**cache)) ++wrong;
+    }
+    if (cpu == 0) done = true;
+    f.pages.drain(cpu);
+  });
+  CHECK_EQ(wrong, 0);
+  f.check_nothing_lost();
+}
+
 }  // namespace
 }  // namespace cadastre
