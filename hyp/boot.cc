@@ -19,6 +19,7 @@
 #include "hyp/config/plan.hh"
 #include "hyp/config/plan_check.hh"
 #include "hyp/console.hh"
+#include "hyp/cpu_translation.hh"
 #include "hyp/cpus.hh"
 #include "hyp/cross_call.hh"
 #include "hyp/guests.hh"
@@ -30,6 +31,7 @@
 #include "hyp/selftest.hh"
 #include "hyp/vcpu.hh"
 #include "hyp/vm.hh"
+#include "hyp/walk_check.hh"
 #include "hyp/world_switch.hh"
 #include "mm/address.hh"
 #include "mm/check.hh"
@@ -191,6 +193,19 @@ void run_selftests(const CommandLine& words, unsigned cpus) {
   if (!test->run(cpus, seed)) power_off();
 }
 
+// What is watched while guests run.
+void enable_checks(const CommandLine& words) {
+  const auto which = words.value("check");
+  if (!which) return;
+  if (*which != "walk") refuse_to_boot("check={}: there is no such check: walk is one", *which);
+  const std::optional<CpuDeviations> cpu = find_deviations();
+  if (!cpu)
+    refuse_to_boot("check=walk: this CPU's translations are not understood, or there is no memory to ask for them");
+  const auto address = words.size("walk-address");
+  walk_check.enable(*cpu,
+                    address.transform([](std::uint64_t at) { return GuestVirtAddr(static_cast<std::uint32_t>(at)); }));
+}
+
 // Instructions since entry.S, where the CPU counts them: QEMU does with -icount, and elsewhere the counter stays at 0
 // [ARMv7 C12.8.2].
 void report_boot_cost() {
@@ -214,6 +229,7 @@ void report_boot_cost() {
   const CommandLine words(host.hypervisor_bootargs.view());
   run_selftests(words, cpus);
   if (words.has("bench")) run_benchmarks();
+  enable_checks(words);
   start_guests(configuration, host, cpus,
                {.lines = words.has("batch"),
                 .reset_limit = static_cast<unsigned>(words.size("reset-limit").value_or(kNoResetLimit))});

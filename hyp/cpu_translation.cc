@@ -3,12 +3,17 @@
 #include "arch/armv7/barrier.hh"
 #include "arch/armv7/cp15.hh"
 #include "arch/armv7/hcr.hh"
+#include "hyp/console.hh"
 
 namespace cadastre {
 namespace {
 
 constexpr std::uint64_t kParType = std::uint64_t{0xff} << 56 | 3U << 7;  // ATTR, SH
 constexpr std::uint64_t kParOuter = static_cast<std::uint64_t>(Shareability::kOuter) << 7;
+
+[[nodiscard]] bool has_long_par(const GuestMmu& mmu) {
+  return (mmu.hcr & arch::hcr::kStage2) != 0 || mmu.long_format();
+}
 
 // The 32-bit format [ARMv7 B4.1.112]:
 //
@@ -61,7 +66,7 @@ std::uint64_t ask_cpu(GuestVirtAddr address, Access access, Privilege privilege)
 }
 
 std::uint64_t expected_par(const CpuDeviations& cpu, const GuestMmu& mmu, const WalkResult<GuestTranslation>& result) {
-  if ((mmu.hcr & arch::hcr::kStage2) == 0 && !mmu.long_format()) return expected_short_par(cpu, mmu, result);
+  if (!has_long_par(mmu)) return expected_short_par(cpu, mmu, result);
   if (!result) {
     GuestFault fault = result.error();
     if (cpu.stage1_level_on_walk && fault.on_walk) fault.level = fault.walk_level;
@@ -70,6 +75,30 @@ std::uint64_t expected_par(const CpuDeviations& cpu, const GuestMmu& mmu, const 
   const std::uint64_t par = par_of(mmu, *result);
   const bool is_short = result->stage1.level != 0 && !mmu.long_format();
   return cpu.short_attributes_missing && is_short ? (par & ~kParType) | kParOuter : par;
+}
+
+bool is_askable(const CpuDeviations& cpu, const GuestMmu& mmu, const WalkResult<GuestTranslation>& walk,
+                const WalkTrace& trace) {
+  if (!walk && walk.error().kind == FaultKind::kExternalOnWalk) return false;
+  if (!walk && walk.error().kind == FaultKind::kDomain && has_long_par(mmu)) return false;
+  if (!cpu.tables_below_4_gib) return true;
+  const auto is_high = [](IpaAddr ipa) { return ipa.value() >> 32 != 0; };
+  for (unsigned i = 0; i < trace.count; ++i) {
+    if (is_high(trace.steps[i].address)) return false;
+  }
+  return walk || !walk.error().on_walk || !is_high(walk.error().ipa);
+}
+
+void Comparison::print(const GuestMmu& mmu, const Question& question) const {
+  console.print("walk: {} by PL{} at {}: GuestWalk's PAR {:x}, the CPU's {:x}",
+                question.access == Access::kWrite ? "write" : "read", static_cast<unsigned>(question.privilege),
+                question.address, expected, par);
+  console.print("walk: SCTLR {:x} TTBCR {:x} TTBR0 {:x} TTBR1 {:x} DACR {:x} PRRR {:x} NMRR {:x} HCR {:x}", mmu.sctlr,
+                mmu.ttbcr, mmu.ttbr0, mmu.ttbr1, mmu.dacr, mmu.prrr, mmu.nmrr, mmu.hcr);
+  for (unsigned i = 0; i < trace.count; ++i) {
+    const WalkStep& step = trace.steps[i];
+    console.print("walk: level {} at {} ({}): {:x}", step.level, step.address, step.physical, step.entry);
+  }
 }
 
 }  // namespace cadastre

@@ -1,7 +1,9 @@
 // GuestWalk held against this CPU, which is asked with ATS12NSO* and answers in PAR [ARMv7 B4.2.4, B4.1.112].
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <optional>
 
 #include "mm/access.hh"
 #include "mm/address.hh"
@@ -9,8 +11,7 @@
 
 namespace cadastre {
 
-// Where a CPU's answers are not the architecture's. A CPU is asked which of them are its own (find_deviations, in
-// selftest_walk.cc); with them taken into account, each answer is compared bit for bit but for par_unknown(). Those named here
+// Where a CPU's answers are not the architecture's. A CPU is asked which of them are its own; with them taken into account, each answer is compared bit for bit but for par_unknown(). Those named here
 // are QEMU's (target/arm/ptw.c of 7.2); a Cortex-A7 or A15 has none.
 struct CpuDeviations {
   // A domain is checked as soon as it is known, before the second descriptor is fetched and before the access flag, which
@@ -29,6 +30,13 @@ struct CpuDeviations {
   bool tables_below_4_gib = false;
 };
 
+// And there is one that cannot be asked for: QEMU 7.2 ends itself when a domain fault has to go into PAR's 64-bit format, which
+// has a code for it, 0b1111LL (arm_fi_to_lfsc). Nobody is asked for that.
+
+// This CPU's, which are said; before it runs a guest. Nothing: it is neither the architecture's nor one of these, or there is no
+// memory for the question. In cpu_deviations.cc.
+[[nodiscard]] std::optional<CpuDeviations> find_deviations();
+
 // PAR after the operation for a read or a write by PL0 or PL1 with the registers that are loaded. A walk that meets nothing
 // where a table should be is an abort in HYP mode, and not an answer.
 [[nodiscard]] std::uint64_t ask_cpu(GuestVirtAddr address, Access access, Privilege privilege);
@@ -44,6 +52,49 @@ struct CpuDeviations {
 }
 [[nodiscard]] constexpr bool same_par(std::uint64_t a, std::uint64_t b) {
   return ((a ^ b) & ~(par_unknown(a) & par_unknown(b))) == 0;
+}
+
+// ---- Both asked the same
+
+struct Question {
+  GuestVirtAddr address;
+  Access access;
+  Privilege privilege;
+};
+
+// Every descriptor of a walk.
+struct WalkTrace {
+  std::array<WalkStep, kLastLevel> steps{};
+  unsigned count = 0;
+  void operator()(const WalkStep& step) { steps[count++] = step; }
+};
+
+struct Comparison {
+  WalkResult<GuestTranslation> walk;
+  WalkTrace trace;
+  bool asked = false;  // the CPU can say something about this walk
+  std::uint64_t expected = 0;
+  std::uint64_t par = 0;
+
+  [[nodiscard]] bool differs() const { return asked && !same_par(expected, par); }
+  // What both said, the registers, and each descriptor.
+  void print(const GuestMmu& mmu, const Question& question) const;
+};
+
+[[nodiscard]] bool is_askable(const CpuDeviations& cpu, const GuestMmu& mmu, const WalkResult<GuestTranslation>& walk,
+                              const WalkTrace& trace);
+
+// GuestWalk, and this CPU, which has the registers `mmu` and the stage 2 of `guest`.
+template <GuestPhysicalMemory Memory>
+[[nodiscard]] Comparison compare_with_cpu(const CpuDeviations& cpu, const GuestMmu& mmu, Memory& guest,
+                                          const Question& question) {
+  Comparison result;
+  result.walk = guest_walk(mmu, guest, question.address, question.access, question.privilege, result.trace);
+  result.asked = is_askable(cpu, mmu, result.walk, result.trace);
+  if (!result.asked) return result;
+  result.expected = expected_par(cpu, mmu, result.walk);
+  result.par = ask_cpu(question.address, question.access, question.privilege);
+  return result;
 }
 
 }  // namespace cadastre

@@ -15,6 +15,7 @@
 #include "hyp/power.hh"
 #include "hyp/scheduler.hh"
 #include "hyp/vm.hh"
+#include "hyp/walk_check.hh"
 #include "mm/check.hh"
 #include "mm/spinlock.hh"
 
@@ -204,10 +205,12 @@ void finish_guest(Vm& vm) {
   lines_of(guest).finish();
   const Vm::Stop why = vm.stop_reason();
   if (is_bad_end(guest, why)) report_vcpu(vm.stopped_by());
+  const bool walks_agree = !walk_check.enabled() || walk_check.finish(vm);
   destroy(guest);
+  if (!walks_agree) console.print("guest {}: failed: GuestWalk and the CPU differ", guest.plan->name.view());
   const bool restart = wants_restart(guest, why);
   if (restart && start(guest)) return;
-  leave(/*has_failed=*/why != Vm::Stop::kPowerOff);
+  leave(/*has_failed=*/why != Vm::Stop::kPowerOff || !walks_agree);
 }
 
 }  // namespace cadastre

@@ -1,8 +1,5 @@
 #include "hyp/random_guest.hh"
 
-#include <bit>
-
-#include "arch/armv7/barrier.hh"
 #include "arch/armv7/cp15.hh"
 #include "arch/armv7/guest_state.hh"
 #include "mm/check.hh"
@@ -19,54 +16,14 @@ constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 
 }  // namespace
 
-RandomGuest::RandomGuest(Random& random, PhysAddr root, PhysAddr pool)
-    : random_(random),
-      pool_(pool),
-      vmid_(vmids_.activate(arch::machine.cpu(), environment_.vmid()).number),
-      stage2_(environment_, root) {
-  stage2_.set_table_limit(kTableLimit);
-}
-
-void RandomGuest::put32(IpaAddr ipa, std::uint32_t word) {
-  const auto mapping = translate(ipa);
-  auto* place = mapping ? pool_word<std::uint32_t>(mapping->address) : nullptr;
-  if (place != nullptr) *place = (mmu_.sctlr & GuestMmu::kSctlrBigEndian) != 0 ? std::byteswap(word) : word;
-}
-void RandomGuest::put64(IpaAddr ipa, std::uint64_t word) {
-  const auto mapping = translate(ipa);
-  auto* place = mapping ? pool_word<std::uint64_t>(mapping->address) : nullptr;
-  if (place != nullptr) *place = (mmu_.sctlr & GuestMmu::kSctlrBigEndian) != 0 ? std::byteswap(word) : word;
-}
-
-void RandomGuest::load() const {
-  arch::HCR::write(mmu_.hcr);
-  arch::VTTBR::write(vttbr(stage2_.root(), vmid_));
-  arch::SCTLR::write(mmu_.sctlr);
-  arch::TTBCR::write(mmu_.ttbcr);
-  arch::TTBR0::write(mmu_.ttbr0);
-  arch::TTBR1::write(mmu_.ttbr1);
-  arch::DACR::write(mmu_.dacr);
-  arch::PRRR::write(mmu_.prrr);
-  arch::NMRR::write(mmu_.nmrr);
-  arch::dsb();  // the tables are in memory
-  arch::isb();
-  arch::TLBIALLNSNH::write(0);
-  arch::dsb();
-  arch::isb();
-}
-
-void RandomGuest::clear() {
-  CHECK(stage2_.unmap(IpaAddr(0), Table::kInputSize));
-}
-
 void RandomGuest::renew() {
   const bool is_long = random_.once_in(2);
   const bool with_stage2 = is_long || !random_.once_in(4);
   clear();
-  mmu_.ttbcr = is_long ? 1U << 31 : 0;
-  mmu_.hcr = arch::hcr::kGuest & ~(GuestMmu::kHcrProtectedWalk | arch::hcr::kStage2);
+  mmu().ttbcr = is_long ? 1U << 31 : 0;
+  mmu().hcr = arch::hcr::kGuest & ~(GuestMmu::kHcrProtectedWalk | arch::hcr::kStage2);
   if (with_stage2) {
-    mmu_.hcr |= arch::hcr::kStage2;
+    mmu().hcr |= arch::hcr::kStage2;
     random_stage2();
   } else {
     no_stage2();
@@ -74,8 +31,8 @@ void RandomGuest::renew() {
   random_controls();
   is_long ? random_long_registers() : random_short_registers();
   // What the CPU does not have reads as zero: PD0 and PD1 where there are no Security Extensions [ARMv7 B4.1.153].
-  arch::TTBCR::write(mmu_.ttbcr);
-  mmu_.ttbcr = arch::TTBCR::read();
+  arch::TTBCR::write(mmu().ttbcr);
+  mmu().ttbcr = arch::TTBCR::read();
 }
 
 // ---- Stage 2
@@ -96,7 +53,7 @@ void RandomGuest::random_window(IpaAddr base) {
   for (unsigned i = 0; i < kWindowPages; ++i) {
     if (random_.once_in(12)) continue;
     const std::uint64_t offset = std::uint64_t{random_.below(kPoolTables)} << kPageShift;
-    CHECK(stage2_.map_leaf(base + (std::uint64_t{i} << kPageShift), pool_ + offset, kLastLevel, random_attributes()));
+    CHECK(stage2().map_leaf(base + (std::uint64_t{i} << kPageShift), pool() + offset, kLastLevel, random_attributes()));
   }
 }
 
@@ -109,81 +66,79 @@ void RandomGuest::random_stage2() {
   const auto place = [&](std::size_t index, std::uint64_t size) {
     return IpaAddr(gib[index] * kGiB + (random_.next() & (kGiB - size)));
   };
-  const PhysAddr pool_gib = pool_.aligned_down(kGiB);
+  const PhysAddr pool_gib = pool().aligned_down(kGiB);
   const PhysAddr anything(random_.next64() & kEntryAddressMask);
 
   regions_[0] = {.first = place(0, kBlockSize), .size = kWindowPages * kPageSize};
   random_window(regions_[0].first);
   regions_[1] = {.first = place(1, kBlockSize), .size = kBlockSize};
-  CHECK(stage2_.map_leaf(regions_[1].first, pool_, 2, random_attributes()));
-  regions_[2] = {.first = place(2, kGiB), .size = kGiB, .tables = pool_ - pool_gib};
-  CHECK(stage2_.map_leaf(regions_[2].first, pool_gib, 1, random_attributes()));
+  CHECK(stage2().map_leaf(regions_[1].first, pool(), 2, random_attributes()));
+  regions_[2] = {.first = place(2, kGiB), .size = kGiB, .tables = pool() - pool_gib};
+  CHECK(stage2().map_leaf(regions_[2].first, pool_gib, 1, random_attributes()));
   regions_[3] = {.first = place(3, kBlockSize), .size = kBlockSize};
-  CHECK(stage2_.map_leaf(regions_[3].first, random_.once_in(2) ? pool_ : anything.aligned_down(kBlockSize), 2,
-                         random_attributes()));
-  regions_[4] = {.first = place(4, kGiB), .size = kGiB, .tables = pool_ - pool_gib};
-  CHECK(stage2_.map_leaf(regions_[4].first, random_.once_in(2) ? pool_gib : anything.aligned_down(kGiB), 1,
-                         random_attributes()));
+  CHECK(stage2().map_leaf(regions_[3].first, random_.once_in(2) ? pool() : anything.aligned_down(kBlockSize), 2,
+                          random_attributes()));
+  regions_[4] = {.first = place(4, kGiB), .size = kGiB, .tables = pool() - pool_gib};
+  CHECK(stage2().map_leaf(regions_[4].first, random_.once_in(2) ? pool_gib : anything.aligned_down(kGiB), 1,
+                          random_attributes()));
 }
 
 void RandomGuest::no_stage2() {
-  regions_.fill({.first = IpaAddr(pool_.value()), .size = kBlockSize});
+  regions_.fill({.first = IpaAddr(pool().value()), .size = kBlockSize});
 }
 
 // ---- Registers
 
 void RandomGuest::random_controls() {
   if (has_stage2()) {
-    if (random_.once_in(3)) mmu_.hcr |= GuestMmu::kHcrProtectedWalk;
-    if (random_.once_in(40)) mmu_.hcr |= GuestMmu::kHcrDefaultCacheable;
+    if (random_.once_in(3)) mmu().hcr |= GuestMmu::kHcrProtectedWalk;
+    if (random_.once_in(40)) mmu().hcr |= GuestMmu::kHcrDefaultCacheable;
   }
-  mmu_.sctlr =
+  mmu().sctlr =
       arch::SystemRegisters::kSctlrAtReset |
       random_bits(random_, GuestMmu::kSctlrInstructionCache | GuestMmu::kSctlrWriteNever |
                                GuestMmu::kSctlrUserWriteNever | GuestMmu::kSctlrTexRemap | GuestMmu::kSctlrAccessFlag);
-  if (!random_.once_in(24)) mmu_.sctlr |= 1;
-  if (random_.once_in(12)) mmu_.sctlr |= GuestMmu::kSctlrBigEndian;
-  // A client of each domain, or its manager. Domains that nobody may use only where the CPU can say so: PAR's 64-bit format has
-  // a code for their fault [ARMv7 B4.1.112], but QEMU 7.2 ends itself when it should use it (arm_fi_to_lfsc), and the 32-bit
-  // format is used without a stage 2.
-  mmu_.dacr = 0;
+  if (!random_.once_in(24)) mmu().sctlr |= 1;
+  if (random_.once_in(12)) mmu().sctlr |= GuestMmu::kSctlrBigEndian;
+  // A client of each domain, or its manager; domains that nobody may use where the CPU can be asked (cpu_translation.hh).
+  mmu().dacr = 0;
   for (unsigned domain = 0; domain < 16; ++domain) {
     const std::uint32_t access = has_stage2() ? 1 + 2 * random_.below(2) : random_.below(4);
-    mmu_.dacr |= (random_.once_in(3) ? access : 1) << (2 * domain);
+    mmu().dacr |= (random_.once_in(3) ? access : 1) << (2 * domain);
   }
 }
 
 void RandomGuest::random_short_registers() {
-  mmu_.prrr = random_.next();
-  mmu_.nmrr = random_.next();
-  mmu_.prrr &= ~(mmu_.prrr >> 1 & 0x5555);  // type 3 is reserved
-  if (random_.once_in(2)) mmu_.ttbcr |= random_.below(8);
-  if (random_.once_in(10)) mmu_.ttbcr |= 1U << 4;  // PD0
-  if (random_.once_in(10)) mmu_.ttbcr |= 1U << 5;  // PD1
+  mmu().prrr = random_.next();
+  mmu().nmrr = random_.next();
+  mmu().prrr &= ~(mmu().prrr >> 1 & 0x5555);  // type 3 is reserved
+  if (random_.once_in(2)) mmu().ttbcr |= random_.below(8);
+  if (random_.once_in(10)) mmu().ttbcr |= 1U << 4;  // PD0
+  if (random_.once_in(10)) mmu().ttbcr |= 1U << 5;  // PD1
   // NOS, RGN, S and IRGN of the walks.
-  mmu_.ttbr0 = table_address(0x4000U >> (mmu_.ttbcr & 7)) | random_bits(random_, 0x7b);
-  mmu_.ttbr1 = table_address(0x4000) | random_bits(random_, 0x7b);
+  mmu().ttbr0 = table_address(0x4000U >> (mmu().ttbcr & 7)) | random_bits(random_, 0x7b);
+  mmu().ttbr1 = table_address(0x4000) | random_bits(random_, 0x7b);
 }
 
 void RandomGuest::random_long_registers() {
   static constexpr std::array<std::uint8_t, 8> kMair{0x00, 0x04, 0x44, 0xaa, 0xee, 0xff, 0xbb, 0x4f};
-  mmu_.prrr = mmu_.nmrr = 0;
+  mmu().prrr = mmu().nmrr = 0;
   for (unsigned i = 0; i < 32; i += 8) {
-    mmu_.prrr |= std::uint32_t{kMair[random_.below(kMair.size())]} << i;
-    mmu_.nmrr |= std::uint32_t{kMair[random_.below(kMair.size())]} << i;
+    mmu().prrr |= std::uint32_t{kMair[random_.below(kMair.size())]} << i;
+    mmu().nmrr |= std::uint32_t{kMair[random_.below(kMair.size())]} << i;
   }
   const auto size = [&] { return random_.once_in(2) ? random_.below(8) : 0; };
-  mmu_.ttbcr |= size() | size() << 16;
-  if (random_.once_in(10)) mmu_.ttbcr |= 1U << 7;   // EPD0
-  if (random_.once_in(10)) mmu_.ttbcr |= 1U << 23;  // EPD1
-  mmu_.ttbr0 = table_address(kPageSize);
-  mmu_.ttbr1 = table_address(kPageSize);
+  mmu().ttbcr |= size() | size() << 16;
+  if (random_.once_in(10)) mmu().ttbcr |= 1U << 7;   // EPD0
+  if (random_.once_in(10)) mmu().ttbcr |= 1U << 23;  // EPD1
+  mmu().ttbr0 = table_address(kPageSize);
+  mmu().ttbr1 = table_address(kPageSize);
 }
 
 // ---- Addresses
 
 std::uint64_t RandomGuest::table_address(std::uint64_t alignment) {
-  const bool is_long = mmu_.long_format();
+  const bool is_long = mmu().long_format();
   if (random_.once_in(24)) return (is_long ? random_.next64() & kEntryAddressMask : random_.next()) & ~(alignment - 1);
   // Mostly the window; seldom above 4 GiB.
   static constexpr std::array<std::uint8_t, 16> kRegions{0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 4};
@@ -197,7 +152,7 @@ std::uint64_t RandomGuest::table_address(std::uint64_t alignment) {
 
 std::uint64_t RandomGuest::leaf_address(std::uint64_t size) {
   if (random_.once_in(12)) return random_.next64() & kEntryAddressMask & ~(size - 1);
-  const Region& region = regions_[random_.below(mmu_.long_format() ? regions_.size() : kLowRegions)];
+  const Region& region = regions_[random_.below(mmu().long_format() ? regions_.size() : kLowRegions)];
   return (region.first + (random_.next() & (region.size - 1))).aligned_down(size).value();
 }
 
@@ -214,7 +169,7 @@ GuestVirtAddr RandomGuest::address() {
   const std::uint32_t va = random_address();
   last_address_ = va;
   // Now and then what is there already.
-  if (!random_.once_in(8)) mmu_.long_format() ? plant_long(va) : plant_short(va);
+  if (!random_.once_in(8)) mmu().long_format() ? plant_long(va) : plant_short(va);
   return GuestVirtAddr(va);
 }
 
@@ -248,10 +203,10 @@ std::uint32_t RandomGuest::page() {
 }
 
 void RandomGuest::plant_short(std::uint32_t va) {
-  const std::uint32_t n = mmu_.ttbcr & 7;
+  const std::uint32_t n = mmu().ttbcr & 7;
   const bool low = n == 0 || va >> (32 - n) == 0;
-  const std::uint32_t base = low ? static_cast<std::uint32_t>(mmu_.ttbr0) & (~0U << (14 - n))
-                                 : static_cast<std::uint32_t>(mmu_.ttbr1) & (~0U << 14);
+  const std::uint32_t base = low ? static_cast<std::uint32_t>(mmu().ttbr0) & (~0U << (14 - n))
+                                 : static_cast<std::uint32_t>(mmu().ttbr1) & (~0U << 14);
   const IpaAddr first(base | va >> 20 << 2);
   const std::uint32_t kind = random_.below(16);
   if (kind == 0) return put32(first, random_.next() & ~3U);
@@ -282,13 +237,13 @@ Entry RandomGuest::long_table() {
 }
 
 void RandomGuest::plant_long(std::uint32_t va) {
-  const std::uint32_t size0 = mmu_.ttbcr & 7;
-  const std::uint32_t size1 = mmu_.ttbcr >> 16 & 7;
+  const std::uint32_t size0 = mmu().ttbcr & 7;
+  const std::uint32_t size1 = mmu().ttbcr >> 16 & 7;
   const bool high = size1 != 0 ? va >= ~(~0U >> size1) : size0 != 0 && va > ~0U >> size0;
   const std::uint32_t bits = 32 - (high ? size1 : size0);
   unsigned level = bits > 30 ? 1 : 2;
   const std::uint64_t first_size = (std::uint64_t{1} << (bits - level_shift(level))) * sizeof(Entry);
-  std::uint64_t table = (high ? mmu_.ttbr1 : mmu_.ttbr0) & ~(first_size - 1);
+  std::uint64_t table = (high ? mmu().ttbr1 : mmu().ttbr0) & ~(first_size - 1);
   std::uint64_t index = (va >> level_shift(level)) & (first_size / sizeof(Entry) - 1);
   for (;; ++level) {
     const IpaAddr place(table + index * sizeof(Entry));

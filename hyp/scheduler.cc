@@ -16,6 +16,7 @@
 #include "hyp/traps.hh"
 #include "hyp/vcpu.hh"
 #include "hyp/vm.hh"
+#include "hyp/walk_check.hh"
 #include "hyp/world_switch.hh"
 #include "mm/per_cpu.hh"
 #include "mm/spinlock.hh"
@@ -199,6 +200,8 @@ void RunQueue::run() {
     switch_to(next);
     refresh_vmid(*next);
     update_physical_timer_line(*next);
+    if (walk_check.enabled()) [[unlikely]]
+      walk_check.sample(*next);
     arm_timer();
     run_loaded(*next);
   }

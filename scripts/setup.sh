@@ -19,7 +19,7 @@ host_packages=(
   # running
   qemu-system-arm device-tree-compiler cpio
   # testing
-  qemu-user g++-arm-linux-gnueabihf doctest-dev libbenchmark-dev clang-format-19 clang-tidy-19 shellcheck
+  qemu-user g++-arm-linux-gnueabihf doctest-dev libbenchmark-dev clang-format-19 clang-tidy-19 shellcheck xz-utils
 )
 # The allocators that bench.sh --host compares with.
 if [[ ${1-} == bench ]]; then host_packages+=(libjemalloc2 libmimalloc2.0); fi

@@ -41,6 +41,26 @@ unsigned shift_of(char suffix) {
   }
 }
 
+// std::from_chars, but for base 16: libc++'s computes a limit with floating point, which HYP has none of.
+std::optional<std::uint64_t> parse_hexadecimal(std::string_view text) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  if (text.empty()) return std::nullopt;
+  std::uint64_t value = 0;
+  for (const char character : text) {
+    const char lower = character >= 'A' && character <= 'F' ? static_cast<char>(character - 'A' + 'a') : character;
+    const std::size_t digit = kDigits.find(lower);
+    if (digit == std::string_view::npos || value >> 60 != 0) return std::nullopt;
+    value = value << 4 | digit;
+  }
+  return value;
+}
+std::optional<std::uint64_t> parse_decimal(std::string_view text) {
+  std::uint64_t value = 0;
+  const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (result.ec != std::errc() || result.ptr != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
 }  // namespace
 
 CommandLine::Iterator::Iterator(std::string_view rest) : rest_(rest), at_(rest.data()) {
@@ -92,11 +112,9 @@ std::optional<std::uint64_t> parse_size(std::string_view text) {
   if (is_hexadecimal) text.remove_prefix(2);
   const unsigned shift = text.empty() ? 0 : shift_of(text.back());
   if (shift != 0) text.remove_suffix(1);
-  std::uint64_t value = 0;
-  const auto result = std::from_chars(text.data(), text.data() + text.size(), value, is_hexadecimal ? 16 : 10);
-  if (result.ec != std::errc() || result.ptr != text.data() + text.size()) return std::nullopt;
-  if (value > UINT64_MAX >> shift) return std::nullopt;
-  return value << shift;
+  const auto value = is_hexadecimal ? parse_hexadecimal(text) : parse_decimal(text);
+  if (!value || *value > UINT64_MAX >> shift) return std::nullopt;
+  return *value << shift;
 }
 
 std::optional<Placement> parse_placement(std::string_view text) {

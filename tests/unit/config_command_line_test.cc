@@ -41,9 +41,11 @@ TEST_CASE("a line of nothing, of spaces or with an open quote has an end") {
 TEST_CASE("sizes are decimal or hexadecimal, with a suffix") {
   CHECK_EQ(parse_size("4096"), 4096);
   CHECK_EQ(parse_size("0x1000"), 4096);
+  CHECK_EQ(parse_size("0xFfffFfffFfffFfff"), UINT64_MAX);
   CHECK_EQ(parse_size("16M"), 16U << 20);
   CHECK_EQ(parse_size("6g"), 6ULL << 30);
-  for (const char* text : {"", "M", "12x", "-1", "1MM", "0x", "18446744073709551616", "0xffffffffffffffffK"}) {
+  for (const char* text : {"", "M", "12x", "-1", "1MM", "0x", "18446744073709551616", "0x10000000000000000", "0x1g2",
+                           "0xffffffffffffffffK"}) {
     CHECK_FALSE(parse_size(text).has_value());
   }
 }
