@@ -135,6 +135,7 @@ void GuestEnvironment::drop_shared(PhysAddr frame) {
 
 GuestMemory::GuestMemory(OwnerId owner, std::uint64_t size, unsigned largest_level, PhysAddr root)
     : environment_(owner),
+      largest_level_(largest_level),
       ram_{.first = guest_map::kRam, .size = size, .largest_level = largest_level},
       stage2_(environment_, root, table_limit(size)) {}
 
@@ -198,6 +199,12 @@ std::optional<std::uint64_t> GuestMemory::clean_some(std::uint64_t from) {
                   [](std::byte* page) { arch::clean_and_invalidate_data_cache(page, kPageSize); });
   }
   return end;
+}
+
+bool GuestMemory::merge_step() {
+  constexpr unsigned kTablesPerStep = 4;
+  const SpinlockGuard guard(lock_);
+  return stage2_.merge_step(kTablesPerStep, largest_level_);
 }
 
 RamUse GuestMemory::release() {

@@ -103,6 +103,8 @@ class GuestMemory {
   // Cleans and invalidates in the caches the next part of at most 2 MiB that is mapped at or after `from`. Returns where to go
   // on, nothing at the end.
   [[nodiscard]] std::optional<std::uint64_t> clean_some(std::uint64_t from) EXCLUDES(lock_);
+  // For the idle loop: a bounded step of making large mappings of small ones again. Whether there is more to do.
+  bool merge_step() EXCLUDES(lock_);
   // f(GuestView): the guest's memory as it is, for as long as `f` runs. For a GuestWalk or a few; populates nothing.
   template <class F>
   auto with_view(F&& f) EXCLUDES(lock_) {
@@ -130,6 +132,7 @@ class GuestMemory {
 
   Spinlock lock_;
   GuestEnvironment environment_;
+  const unsigned largest_level_;
   RamRange ram_;
   Tables stage2_;
 };

@@ -45,6 +45,7 @@ class RunQueue {
   void switch_to(Vcpu* vcpu);
   void run_loaded(Vcpu& vcpu);
   void balance_memory();
+  [[nodiscard]] bool merge_guest_memory();
 
   Spinlock lock_;
   Vcpu* first_ GUARDED_BY(lock_) = nullptr;
@@ -182,6 +183,13 @@ void RunQueue::balance_memory() {
   memory.pages.balance(arch::machine.cpu());
 }
 
+// A step for the guests that this CPU runs; true: there is more to do.
+bool RunQueue::merge_guest_memory() {
+  bool more = false;
+  for_each([&](Vcpu& vcpu) { more = vcpu.vm.memory().merge_step() || more; });
+  return more;
+}
+
 void RunQueue::run() {
   for (;;) {
     reschedule_ = false;  // before looking: what comes later is looked at again
@@ -193,7 +201,7 @@ void RunQueue::run() {
       arm_timer();
       balance_memory();
       gic.reevaluate();
-      arch::wfi();
+      if (!merge_guest_memory()) arch::wfi();
       handle_interrupts(loaded_);
       continue;
     }

@@ -128,13 +128,21 @@ class Stage2 {
   std::size_t fetch_log(std::size_t first_word, std::span<std::uint32_t> out);
   // Stops logging: the words are the caller's again. What is still protected becomes writable when it is
   // written, or by unprotect_some.
-  void stop_log() { log_.stop(); }
+  void stop_log() {
+    log_.stop();
+    merge_from_ = 0;
+  }
   [[nodiscard]] Result<std::uint64_t> unprotect_some(IpaAddr first, std::uint64_t size, unsigned budget);
 
   // ---- Merging
 
-  // Merges back what can be, from `from` on, looking at about `budget` tables. Returns where to go on.
-  [[nodiscard]] std::uint64_t merge_some(std::uint64_t from, unsigned budget);
+  // Merges back what can be, from `from` on, looking at about `budget` tables, into leaves of at most
+  // level_size(largest_level). Returns where to go on.
+  [[nodiscard]] std::uint64_t merge_some(std::uint64_t from, unsigned budget, unsigned largest_level = 1);
+  // For the background: a step of about `budget` tables towards no leaf being smaller than it must be. What a log has
+  // left write-protected becomes writable. False when all is done, until a log stops or a shared page has no other user
+  // any more; nothing is done while a log watches.
+  bool merge_step(unsigned budget, unsigned largest_level);
 
  private:
   [[nodiscard]] Result<> populate(IpaAddr ipa, Access access, const RamRange& ram);
@@ -151,6 +159,7 @@ class Stage2 {
   Environment& environment_;
   Table table_;
   DirtyLog log_;
+  std::uint64_t merge_from_ = kInputSize;  // where merge_step goes on
 };
 
 }  // namespace cadastre

@@ -118,6 +118,7 @@ Result<> Stage2<E>::copy_on_write(IpaAddr ipa, const Mapping& mapping) {
   const Stage2Attributes attributes = mapping.attributes.with_copy_on_write(false).with_write(true);
   if (*copy == shared) {
     change_leaf(page, attributes);
+    merge_from_ = 0;
   } else {
     const Result<> replaced =
         table_.replace(page, [&](const Mapping&) { return typename Table::Leaf{*copy, attributes}; });
@@ -187,7 +188,7 @@ Result<std::uint64_t> Stage2<E>::unprotect_some(IpaAddr first, std::uint64_t siz
 // ---- Merging
 
 template <Stage2Environment E>
-std::uint64_t Stage2<E>::merge_some(std::uint64_t from, unsigned budget) {
+std::uint64_t Stage2<E>::merge_some(std::uint64_t from, unsigned budget, unsigned largest_level) {
   std::uint64_t at = from;
   for (; budget != 0 && at < kInputSize; --budget) {
     at = table_.next_mapped(IpaAddr(at));
@@ -197,13 +198,31 @@ std::uint64_t Stage2<E>::merge_some(std::uint64_t from, unsigned budget) {
       at = (at | (level_size(1) - 1)) + 1;
       continue;
     }
-    if (level == kLastLevel) static_cast<void>(table_.merge(IpaAddr(at), 2));
+    if (level == kLastLevel && largest_level <= 2) static_cast<void>(table_.merge(IpaAddr(at), 2));
     const std::uint64_t next = (at | (kBlockSize - 1)) + 1;
     // The last block of a GiB: all of it may merge now.
-    if ((next & (level_size(1) - 1)) == 0) static_cast<void>(table_.merge(IpaAddr(at), 1));
+    if (largest_level == 1 && (next & (level_size(1) - 1)) == 0) static_cast<void>(table_.merge(IpaAddr(at), 1));
     at = next;
   }
   return at;
+}
+
+template <Stage2Environment E>
+bool Stage2<E>::merge_step(unsigned budget, unsigned largest_level) {
+  if (log_.is_active()) return false;
+  for (; budget != 0 && merge_from_ < kInputSize; --budget) {
+    const std::uint64_t at = table_.next_mapped(IpaAddr(merge_from_));
+    if (at >= kInputSize) {
+      merge_from_ = kInputSize;
+      break;
+    }
+    // The leaf, or all leaves of the table.
+    const unsigned level = std::min(table_.query(IpaAddr(at)).value_or(Mapping{}).level, 2U);
+    table_.protect_leaves_some(IpaAddr(at).aligned_down(level_size(level)), level_size(level), kEntriesPerTable,
+                               [](const Mapping& mapping) { return unlogged(mapping.attributes); });
+    merge_from_ = merge_some(at, 1, largest_level);
+  }
+  return merge_from_ < kInputSize;
 }
 
 }  // namespace cadastre

@@ -328,6 +328,70 @@ TEST_CASE("merging in the background makes blocks of what was split, up to 1 GiB
   CHECK(f.stage2.table().tables() == 0);
 }
 
+TEST_CASE("in the background, what a log has split and protected goes back to writable blocks") {
+  std::mt19937_64 random(test_seed());
+  Fixture f;
+  f.ram.largest_level = 2;
+  f.ram.size = 40 * kBlockSize;
+  REQUIRE(f.stage2.populate_some(kRam, f.ram, 40));
+  const unsigned tables = f.stage2.table().tables();
+  CHECK_FALSE(f.stage2.merge_step(10, 2));  // nothing has happened
+  std::vector<std::uint32_t> words(DirtyLog::words_for(f.ram.size, 3));
+  REQUIRE(f.stage2.start_log(kRam, f.ram.size, 3, words));
+  for (std::uint64_t done = 0; done < f.ram.size;) done = f.stage2.protect_log_some(done, 100);
+  for (unsigned i = 0; i < 100; ++i) f.fault(random() % f.ram.size, Access::kWrite);
+  CHECK(f.stage2.table().tables() > tables + 10);
+  const auto at = [&](std::uint64_t offset) { return f.at(offset).address; };
+  std::map<std::uint64_t, PhysAddr> before;
+  for (std::uint64_t i = 0; i < 1000; ++i) {
+    const std::uint64_t offset = random() % f.ram.size;
+    before[offset] = at(offset);
+  }
+
+  CHECK_FALSE(f.stage2.merge_step(10, 2));  // the log still watches
+  CHECK(f.stage2.table().tables() > tables + 10);
+  f.stage2.stop_log();
+  unsigned steps = 1;
+  while (f.stage2.merge_step(3, 2)) ++steps;
+  CHECK(steps >= 13);
+  CHECK(f.stage2.table().tables() == tables);
+  f.stage2.table().visit(kRam, f.ram.size, [](IpaAddr, const auto& m) {
+    CHECK(m.attributes == Stage2Attributes::ram());
+    CHECK(m.level == 2);
+  });
+  for (const auto& [offset, address] : before) CHECK(at(offset) == address);
+  CHECK_FALSE(f.stage2.merge_step(3, 2));
+}
+
+TEST_CASE("in the background, nothing gets larger than the policy wants") {
+  for (const unsigned largest : {1U, 2U, 3U}) {
+    Fixture f;
+    f.ram.largest_level = 1;
+    f.fault(0, Access::kRead);
+    REQUIRE(f.stage2.table().split(kRam + 3 * kBlockSize));
+    f.stage2.stop_log();
+    for (unsigned steps = 0; f.stage2.merge_step(100, largest); ++steps) REQUIRE(steps < 10);
+    CHECK(f.at(3 * kBlockSize).level == largest);
+    CHECK(f.at(2 * kBlockSize).level == std::min(largest, 2U));
+  }
+}
+
+TEST_CASE("a page that has no other user any more merges with its block") {
+  Fixture f;
+  f.ram.largest_level = 2;
+  f.fault(0, Access::kWrite);
+  REQUIRE(f.stage2.share(kRam, kBlockSize));
+  for (std::uint64_t page = 0; page < kBlockSize; page += kPageSize) {
+    f.environment.shared_[f.at(page).address.value()] = 1;
+    CHECK(f.fault(page, Access::kWrite) == FaultAnswer::kRetry);
+  }
+  CHECK(f.at(0).level == 3);
+  while (f.stage2.merge_step(1, 2)) {
+  }
+  CHECK(f.at(0).level == 2);
+  CHECK(f.at(0).attributes == Stage2Attributes::ram());
+}
+
 TEST_CASE("visiting in steps sees every leaf once") {
   Fixture f;
   for (unsigned i = 0; i < 100; ++i) f.fault(i * 13 * kPageSize, Access::kRead);
