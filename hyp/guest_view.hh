@@ -25,7 +25,7 @@ class GuestView {
   explicit GuestView(const Table& table) : table_(table) {}
 
   [[nodiscard, gnu::always_inline]] std::optional<Mapping<Stage2Attributes>> translate(IpaAddr ipa) const {
-    return table_.query(ipa);
+    [[clang::always_inline]] return table_.query(ipa);
   }
   [[nodiscard]] unsigned fault_level(IpaAddr ipa) const { return table_.lookup_level(ipa); }
 
