@@ -1,6 +1,7 @@
 // seeds DIRECTORY: writes inputs for the fuzz targets to begin with, DIRECTORY/NAME/FILE.
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -16,10 +17,11 @@ class Corpus {
     std::filesystem::create_directories(directory_);
   }
   void add(const char* name, const Blob& tree, const std::string& files = "") const {
-    std::ofstream out(directory_ / name, std::ios::binary);
     const auto bytes = tree.bytes();
-    out.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-    out << files;
+    add(name, std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()) + files);
+  }
+  void add(const std::string& name, const std::string& bytes) const {
+    std::ofstream(directory_ / name, std::ios::binary) << bytes;
   }
 
  private:
@@ -105,6 +107,16 @@ void add_configurations(const Corpus& corpus) {
   corpus.add("raw", guests(2, 0x100, false), std::string(0x100, '\1'));
 }
 
+// Where every byte is a choice, any bytes will do: some for long sequences of operations to begin with.
+void add_choices(const Corpus& corpus) {
+  std::mt19937 random(1);  // NOLINT(bugprone-random-generator-seed): the same corpus each time
+  for (unsigned i = 0; i < 16; ++i) {
+    std::string bytes(256U << i % 5, '\0');
+    for (char& byte : bytes) byte = static_cast<char>(random());
+    corpus.add("choices" + std::to_string(i), bytes);
+  }
+}
+
 }  // namespace
 }  // namespace cadastre
 
@@ -113,5 +125,6 @@ int main(int argc, char** argv) {
   const std::filesystem::path root(argv[1]);
   cadastre::add_machines(cadastre::Corpus(root, "dtb"));
   cadastre::add_configurations(cadastre::Corpus(root, "config"));
+  for (const char* target : {"memblock", "pages", "slab"}) cadastre::add_choices(cadastre::Corpus(root, target));
   return 0;
 }

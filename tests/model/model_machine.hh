@@ -10,14 +10,18 @@
 // What is never allowed, and thrown as a Violation when it happens: a valid entry made where a TLB may still hold
 // another with a different output, size or type [ARMv7 B3.10.1]; a table linked before its entries are seen; a table or
 // a frame given back while a TLB or a walk can still reach it; a CPU that reads or writes what its guest does not own.
-// Guests run on all CPUs all the time: at every store and barrier some of them use a translation, a stale one if there
-// is one.
+// Guests run on all CPUs, 1 to 8, all the time: at every barrier each CPU in its turn may use a translation, and after a
+// store one of them, a stale one if its TLB may have one.
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <set>
+#include <source_location>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -30,12 +34,23 @@
 
 namespace cadastre::model {
 
-// A fault in the environment: the `position`-th such call within each operation of kind `operation` is left out.
+// A place in the code under test: where it calls its environment.
+struct Site {
+  std::string_view file;
+  unsigned line = 0;
+  Site() = default;
+  Site(std::source_location at) : file(at.file_name()), line(at.line()) {}  // NOLINT(google-explicit-constructor)
+  friend auto operator<=>(const Site&, const Site&) = default;
+};
+
+// A fault in the environment: what is left out is the `position`-th such call within each operation of kind `operation`;
+// or, with a site, every such call from there.
 struct Mutation {
   enum class Kind : std::uint8_t { kNone, kDsb, kInvalidate, kLocalInvalidate, kClean, kBreak, kScrub };
   Kind kind = Kind::kNone;
   unsigned position = 0;
   unsigned operation = 0;
+  std::optional<Site> site = std::nullopt;
   unsigned hits = 0;
 };
 
@@ -63,6 +78,7 @@ class Machine {
   Machine(Decide decide, Granularity granularity, unsigned cpus)
       : decide_(std::move(decide)),
         granularity_(granularity),
+        cpus_(cpus),
         all_cpus_((1U << cpus) - 1),
         memory_(std::make_unique<Page[]>(kTablePages)),
         tables_(kTablePages),
@@ -147,6 +163,9 @@ class Machine {
 
   void set_mutation(const Mutation& mutation) { mutation_ = mutation; }
   [[nodiscard]] const Mutation& mutation() const { return mutation_; }
+  // Where calls of each kind came from so far, from when this was first asked.
+  using Sites = std::set<std::pair<Mutation::Kind, Site>>;
+  Sites& sites() { return sites_ ? *sites_ : sites_.emplace(); }
   void begin(unsigned operation) {
     operation_ = operation;
     calls_ = {};
@@ -204,7 +223,7 @@ class Machine {
     if (walk_view(old, info.level) == walk_view(value, info.level) && info.state == TableState::kLinked) return;
     note_pending(entry);
     if (info.state == TableState::kLinked) changed(entry, info, old, value);
-    run_guests();
+    if (decide_(16) == 0) run_guest(static_cast<unsigned>(decide_(cpus_)));
   }
   Entry load(const Entry* entry) const {
     for (const auto& [hidden, value] : hidden_) {
@@ -212,15 +231,15 @@ class Machine {
     }
     return *entry;
   }
-  void clean(Entry* entry, std::uint64_t count) {
-    if (mutated(Mutation::Kind::kClean)) return;
+  void clean(Entry* entry, std::uint64_t count, const Site& site) {
+    if (mutated(Mutation::Kind::kClean, site)) return;
     for (std::size_t at = position(entry); at < position(entry) + count; ++at) {
       if (pending_state_[at] == Pending::kStored) pending_state_[at] = Pending::kCleaned;
     }
     if (count == kEntriesPerTable) tables_[page_of(entry)].fresh = Fresh::kCleaned;
   }
-  void dsb() {
-    if (mutated(Mutation::Kind::kDsb)) {
+  void dsb(const Site& site) {
+    if (mutated(Mutation::Kind::kDsb, site)) {
       left_out_ = true;
       return;
     }
@@ -245,18 +264,18 @@ class Machine {
       if (s.cpus == 0) count_stale(s, -1);
       return s.cpus == 0;
     });
-    run_guests();
+    interleave();
   }
-  void invalidate(unsigned guest) {
+  void invalidate(unsigned guest, const Site& site) {
     left_out_ = false;
-    if (mutated(Mutation::Kind::kInvalidate)) return;
-    const bool local = mutated(Mutation::Kind::kLocalInvalidate);
+    if (mutated(Mutation::Kind::kInvalidate, site)) return;
+    const bool local = mutated(Mutation::Kind::kLocalInvalidate, site);
     for (Stale& stale : stale_) {
       if (stale.guest != guest || stale.phase != Phase::kSeen) continue;
       stale.phase = Phase::kGoing;
       stale.going = local ? 1 : all_cpus_;
     }
-    run_guests();
+    interleave();
   }
 
   // ---- The end of an operation: what every walk must see by now, and what no TLB may hold
@@ -293,15 +312,21 @@ class Machine {
     }
   }
 
-  // One access of some CPU to some page of some guest, by whatever translation it may use.
-  void run_guests() {
-    if (decide_(16) != 0) return;
+  // At a barrier every CPU but the one that waits may have come any way with its guest: each in its turn runs or does not.
+  void interleave() {
+    for (unsigned cpu = 0; cpu < cpus_; ++cpu) {
+      if (decide_(4) == 0) run_guest(cpu);
+    }
+  }
+  // One access of a CPU to some page of some guest, by whatever translation it may use.
+  void run_guest(unsigned cpu) {
     const auto guest = static_cast<unsigned>(decide_(kGuests));
     const auto granule = static_cast<unsigned>(decide_(kWindow));
     const IpaAddr ipa = address(granule);
     std::vector<std::pair<Entry, unsigned>> usable;
     for (const Stale& stale : stale_) {
-      if (!stale.is_table && stale.guest == guest && ipa.value() - stale.base < level_size(stale.level)) {
+      if ((stale.cpus >> cpu & 1) != 0 && !stale.is_table && stale.guest == guest &&
+          ipa.value() - stale.base < level_size(stale.level)) {
         usable.emplace_back(stale.value, stale.level);
       }
     }
@@ -364,8 +389,15 @@ class Machine {
     return entry_address(a) == entry_address(b) && type(a).has_type_of(type(b));
   }
 
-  [[nodiscard]] bool mutated(Mutation::Kind kind) {
-    if (mutation_.kind != kind || mutation_.operation != operation_) return false;
+  [[nodiscard]] bool mutated(Mutation::Kind kind, const Site& site = {}) {
+    if (sites_ && site.line != 0) sites_->emplace(kind, site);
+    if (mutation_.kind != kind) return false;
+    if (mutation_.site) {
+      if (*mutation_.site != site) return false;
+      ++mutation_.hits;
+      return true;
+    }
+    if (mutation_.operation != operation_) return false;
     if (calls_[static_cast<unsigned>(kind)]++ != mutation_.position) return false;
     ++mutation_.hits;
     return true;
@@ -510,6 +542,7 @@ class Machine {
 
   Decide decide_;
   Granularity granularity_;
+  unsigned cpus_;
   unsigned all_cpus_;
   std::unique_ptr<Page[]> memory_;
   std::vector<TableInfo> tables_;
@@ -522,6 +555,7 @@ class Machine {
   std::vector<std::pair<const Entry*, Entry>> hidden_;
   const char* wrong_free_ = nullptr;
   Mutation mutation_;
+  std::optional<Sites> sites_;
   unsigned operation_ = 0;
   bool left_out_ = false;
   std::array<unsigned, 8> calls_{};
@@ -539,9 +573,10 @@ class Environment {
   Entry* table_at(PhysAddr table) { return machine_.table_at(table); }
   Entry load(const Entry* entry) { return machine_.load(entry); }
   void store(Entry* entry, Entry value) { machine_.store(entry, value); }
-  void clean(Entry* entry, std::uint64_t count) { machine_.clean(entry, count); }
-  void dsb() { machine_.dsb(); }
-  void invalidate(std::uint64_t, std::uint64_t) { machine_.invalidate(guest_); }
+  using At = std::source_location;
+  void clean(Entry* entry, std::uint64_t count, At at = At::current()) { machine_.clean(entry, count, at); }
+  void dsb(At at = At::current()) { machine_.dsb(at); }
+  void invalidate(std::uint64_t, std::uint64_t, At at = At::current()) { machine_.invalidate(guest_, at); }
 
   Result<PhysAddr> allocate_frame(IpaAddr ipa, unsigned level) {
     const unsigned count = level == machine_.granularity().small_level ? 1 : kSmallPerLarge;

@@ -29,7 +29,7 @@ class PageDriver final : private Migrator, private Shrinker {
       : decide_(std::move(decide)),
         emphasis_(emphasis),
         machine_({{.base = kBase, .size = kLocal}, {.base = 3 * kGiB, .size = kRemote, .nid = 1}},
-                 PhysAddr(kBase + 20 * kMiB)),
+                 PhysAddr(kBase + 16 * kMiB)),
         pages_(machine_) {
     set_up();
   }
@@ -65,10 +65,10 @@ class PageDriver final : private Migrator, private Shrinker {
   static constexpr std::uint64_t kMiB = std::uint64_t{1} << 20U;
   static constexpr std::uint64_t kGiB = std::uint64_t{1} << 30U;
   static constexpr std::uint64_t kBase = kGiB;
-  static constexpr std::uint64_t kLocal = 32 * kMiB;  // DMA to 4 MiB, NORMAL to 20 MiB, the rest HIGHMEM
-  static constexpr std::uint64_t kRemote = 8 * kMiB;  // HIGHMEM
+  static constexpr std::uint64_t kLocal = 20 * kMiB;  // DMA to 4 MiB, NORMAL to 16 MiB, the rest HIGHMEM
+  static constexpr std::uint64_t kRemote = 4 * kMiB;  // HIGHMEM
   static constexpr std::uint64_t kAreaBase = kBase + 10 * kMiB;
-  static constexpr std::uint32_t kAreaPages = 6 * kMiB / kPageSize;
+  static constexpr std::uint32_t kAreaPages = 4 * kMiB / kPageSize;
   static constexpr std::uint64_t kLateBase = kBase + 5 * kMiB;  // reserved at first
   static constexpr std::uint32_t kLatePages = 37;
   static constexpr unsigned kCpus = 4;
@@ -198,7 +198,7 @@ class PageDriver final : private Migrator, private Shrinker {
     AllocFlags flags = kFlags[pick(kFlags.size())] | kNoWarn;
     if (pick(8) == 0) flags = flags | kCold;
     if (pick(8) == 0) flags = flags | kZero;
-    const auto order = static_cast<unsigned>(pick(4) == 0 ? std::min(pick(kMaxOrder + 1), pick(kMaxOrder + 1)) : 0);
+    const unsigned order = choose_order();
     auto block = pages_.alloc(order, flags);
     if (!block) {
       require(block.error() == Error::kNoMemory, "the wrong error");
@@ -209,6 +209,12 @@ class PageDriver final : private Migrator, private Shrinker {
       require(block.has_value(), "a request failed that has room");
     }
     take_over(index(*block), order, flags);
+  }
+  // Mostly single pages, else small blocks, and now and then whole sections.
+  unsigned choose_order() {
+    if (pick(4) != 0) return 0;
+    if (pick(12) == 0) return kMaxOrder;
+    return static_cast<unsigned>(std::min(pick(kMaxOrder + 1), pick(kMaxOrder + 1)));
   }
   void take_over(FrameIndex block, unsigned order, AllocFlags flags) {
     require(block % (1U << order) == 0 && model_.take(block, 1U << order), "memory was given out twice");

@@ -2,6 +2,7 @@
 
 #include <random>
 #include <set>
+#include <string>
 
 #include "tests/unit/random_runs.hh"
 #include "tests/unit/test.hh"
@@ -78,6 +79,43 @@ TEST_CASE("the oracle sees each barrier, invalidation, clean, break and scrub th
   }
   CHECK(kinds.size() == std::size(kKinds));
   CHECK(tried > 10 * positions);
+}
+
+// All operations; merges, which seldom find anything, more often.
+void work(Oracle& oracle) {
+  for (unsigned step = 0; step < 1000; ++step) {
+    oracle.step();
+    if (step % 4 == 0) oracle.run(Operation::kMerge, step / 4 % Machine::kGuests);
+  }
+}
+
+TEST_CASE("the oracle sees each call of a barrier, invalidation or clean in the code when it is left out") {
+  std::mt19937_64 seeds(test_seed());
+  Machine::Sites sites;
+  const unsigned runs = sizeof(void*) == 8 ? 16 : 4;
+  for (unsigned i = 0; i < runs; ++i) {
+    Run run(seeds(), kLastLevel, 4);
+    run.oracle.machine().sites();
+    work(run.oracle);
+    sites.merge(run.oracle.machine().sites());
+  }
+  for (const auto& [kind, site] : sites) {
+    bool seen = false;
+    // Two CPUs at least: what reaches one may not reach the other.
+    for (unsigned attempt = 0; attempt < 40 && !seen; ++attempt) {
+      Run run(seeds(), kLastLevel, 2 + attempt % 7);
+      run.oracle.machine().set_mutation({.kind = kind, .site = site});
+      try {
+        work(run.oracle);
+      } catch (const Violation&) {
+        seen = true;
+      }
+    }
+    INFO("kind ", static_cast<unsigned>(kind), " at ", std::string(site.file), ":", site.line);
+    CHECK(seen);
+  }
+  // Ten waits, four cleans and the invalidation, on all CPUs or one. More calls ask for more here.
+  CHECK(sites.size() >= (sizeof(void*) == 8 ? 16 : 12));
 }
 
 }  // namespace
