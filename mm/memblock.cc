@@ -150,7 +150,7 @@ Result<> Memblock::remove_range(MemblockType& type, PhysAddr base, std::uint64_t
 
 // The new array comes out of memblock itself, clear of the range that is just being reserved.
 Result<> Memblock::double_array(MemblockType& type, PhysAddr avoid_start, std::uint64_t avoid_size) {
-  if (resize_map_ == nullptr) return std::unexpected(Error::kNoMemory);
+  if (resize_map_ == nullptr || fails()) return std::unexpected(Error::kNoMemory);
   const std::size_t new_max = type.max * 2;
   const std::uint64_t new_size = whole_pages(new_max * sizeof(MemblockRegion));
   const bool avoid = &type == &reserved_;
@@ -360,6 +360,7 @@ Result<PhysAddr> Memblock::alloc_range_nid(std::uint64_t size, std::uint64_t ali
                                            NodeId nid, NodeMatch match) {
   if (alignment == 0) alignment = kDefaultAlignment;
   if (!std::has_single_bit(alignment)) return std::unexpected(Error::kInvalid);
+  if (fails()) return std::unexpected(Error::kNoMemory);
   const auto take_from = [&](NodeId from, MemblockFlags flags) -> Result<PhysAddr> {
     const auto found = find_in_range(size, alignment, start, end, from, flags);
     if (!found) return found;

@@ -27,6 +27,7 @@
 
 #include "mm/address.hh"
 #include "mm/error.hh"
+#include "mm/fault.hh"
 #include "mm/format.hh"
 #include "mm/machine.hh"
 #include "mm/node.hh"
@@ -156,6 +157,8 @@ class Memblock {
   }
   // `memblock=debug`: every change is a line of `log`; nullptr turns it off.
   void set_debug(Log* log) { debug_ = log; }
+  // Asked by every allocation, and before an array doubles; nullptr: off.
+  void set_fault_injector(FaultInjector* fault) { fault_ = fault; }
   void dump(Log& log) const;
 
   [[nodiscard]] const MemblockType& memory() const { return memory_; }
@@ -224,6 +227,7 @@ class Memblock {
   [[nodiscard]] Result<PhysAddr> alloc_with_wish(std::uint64_t size, std::uint64_t alignment, PhysAddr min,
                                                  PhysAddr max, NodeId nid, NodeMatch match);
   void say(std::string_view what, PhysAddr base, std::uint64_t size) const;
+  [[nodiscard]] bool fails() const { return fault_ != nullptr && fault_->should_fail(); }
 
   std::array<MemblockRegion, kInitialRegions> initial_memory_{};
   std::array<MemblockRegion, kInitialRegions> initial_reserved_{};
@@ -238,6 +242,7 @@ class Memblock {
   PhysAddr memory_array_;  // where the arrays are, once they have doubled
   PhysAddr reserved_array_;
   Log* debug_ = nullptr;
+  FaultInjector* fault_ = nullptr;
 };
 
 }  // namespace cadastre

@@ -358,10 +358,22 @@ Result<> SlabAllocatorBase::init_caches(unsigned cpu, std::uintptr_t seed, Log* 
                                    .size = size,
                                    .align = std::has_single_bit(size) ? std::min(size, kPageSize) : 8,
                                    .flags = kmalloc_flags});
-    if (!made) return std::unexpected(made.error());
+    if (!made) {
+      undo_init(cpu);
+      return std::unexpected(made.error());
+    }
     kmalloc_[i] = *made;
   }
   return {};
+}
+
+void SlabAllocatorBase::undo_init(unsigned cpu) {
+  for (ObjectCache*& cache : kmalloc_) {
+    if (cache != nullptr) CHECK(destroy(cpu, *std::exchange(cache, nullptr)));
+  }
+  shrink(cpu, cache_cache_);
+  const SpinlockGuard guard(caches_lock_);
+  caches_[cache_cache_.id_] = nullptr;
 }
 
 Result<ObjectCache*> SlabAllocatorBase::create(unsigned cpu, const CacheConfig& config) {

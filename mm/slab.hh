@@ -245,6 +245,7 @@ class SlabAllocatorBase {
   bool exchange(FrameIndex slab, Slab& expected, Slab desired) const;
   [[nodiscard]] ObjectCache::NodeSlabs& node_of(ObjectCache& cache, FrameIndex slab) const;
 
+  void undo_init(unsigned cpu);
   [[nodiscard]] static Result<> lay_out(ObjectCache& cache, const CacheConfig& config);
   [[nodiscard]] Result<std::uint8_t> register_cache(ObjectCache& cache);
   [[nodiscard]] static std::byte* object_at(const ObjectCache& cache, std::byte* slab, unsigned number);

@@ -1,6 +1,7 @@
 #include "mm/memblock.hh"
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -293,6 +294,73 @@ TEST_CASE("memblock: a full array is refused before the linear map is up, and do
   CHECK_EQ(memblock.reserved().max, 4 * Memblock::kInitialRegions);
   const std::uint64_t reserved = 2 * Memblock::kInitialRegions * 0x1000 + kMiB;
   CHECK_EQ(memblock.reserved().total_size, reserved + 4 * Memblock::kInitialRegions * sizeof(MemblockRegion));
+}
+
+TEST_CASE("memblock: when the Nth doubling or allocation fails, nothing changed, and the same request works later") {
+  constexpr std::uint64_t kRam = 0x4000'0000;
+  constexpr std::uint64_t kFar = 0x8000'0000;  // where the arrays do not go
+  constexpr std::uint64_t kStep = 4 * kPageSize;
+  using Request = Result<> (*)(Memblock&, std::uint64_t at);
+  // Each makes its array longer by one or two.
+  constexpr Request kRequests[] = {
+      [](Memblock& m, std::uint64_t at) { return m.add(PhysAddr(2 * kFar + at), kPageSize); },
+      [](Memblock& m, std::uint64_t at) { return m.reserve(PhysAddr(kFar + at), 3 * kPageSize); },
+      [](Memblock& m, std::uint64_t at) { return m.phys_free(PhysAddr(kFar + at + kPageSize), kPageSize); },
+      [](Memblock& m, std::uint64_t at) { return m.remove(PhysAddr(kFar + at), kPageSize); },
+      [](Memblock& m, std::uint64_t at) { return m.set_node(PhysAddr(kFar + at + 2 * kPageSize), kPageSize, 1); },
+      [](Memblock& m, std::uint64_t) -> Result<> {
+        const auto made = m.alloc(64, 64);
+        return made ? Result<>() : std::unexpected(made.error());
+      },
+  };
+  constexpr std::uint64_t kRounds = 120;
+  const auto regions_of = [](const MemblockType& type) {
+    std::vector<std::array<std::uint64_t, 3>> all;
+    for (const MemblockRegion& r : type.all()) all.push_back({r.base.value(), r.size, r.nid});
+    return all;
+  };
+  std::vector<std::array<std::uint64_t, 3>> memory;  // without a failure
+  for (std::uint32_t nth = 0;; ++nth) {
+    const auto ram = std::make_unique<FakeRam>(PhysAddr(kRam), kMiB);
+    Memblock memblock;
+    FaultInjector fault;
+    memblock.allow_resize(*ram);
+    memblock.set_current_limit(PhysAddr(kRam + kMiB));
+    REQUIRE(memblock.add(PhysAddr(kRam), kMiB));
+    REQUIRE(memblock.add(PhysAddr(kFar), kRounds * kStep));
+    memblock.set_fault_injector(&fault);
+    fault.arm(nth - 1);  // never, the first time
+    unsigned failures = 0;
+    for (std::uint64_t round = 0; round < kRounds; ++round) {
+      for (const Request request : kRequests) {
+        const auto memory_before = regions_of(memblock.memory());
+        const std::size_t sizes = memblock.memory().max + memblock.reserved().max;
+        const auto reserved_before = regions_of(memblock.reserved());
+        const Result<> done = request(memblock, round * kStep);
+        if (done) continue;
+        ++failures;
+        REQUIRE_EQ(done.error(), Error::kNoMemory);
+        REQUIRE(regions_of(memblock.memory()) == memory_before);
+        // A first doubling may stay when a second one fails; then its array is reserved.
+        if (memblock.memory().max + memblock.reserved().max == sizes) {
+          REQUIRE(regions_of(memblock.reserved()) == reserved_before);
+        }
+        REQUIRE(request(memblock, round * kStep));
+      }
+    }
+    if (nth == 0) memory = regions_of(memblock.memory());
+    CHECK(regions_of(memblock.memory()) == memory);
+    // What the requests left, and the arrays, which have moved out of the object.
+    std::uint64_t expected = kRounds * (2 * kPageSize + 64);
+    for (const MemblockType* type : {&memblock.memory(), &memblock.reserved()}) {
+      CHECK_GT(type->max, Memblock::kInitialRegions);
+      expected += (type->max * sizeof(MemblockRegion) + kPageSize - 1) / kPageSize * kPageSize;
+    }
+    CHECK_EQ(memblock.reserved().total_size, expected);
+    CHECK_EQ(failures, nth != 0 && fault.attempts() >= nth ? 1 : 0);
+    if (nth != 0 && fault.attempts() < nth) break;
+    REQUIRE_LT(nth, 1000);
+  }
 }
 
 TEST_CASE("memblock: the memory array doubles too, and its new place is reserved") {

@@ -283,6 +283,28 @@ TEST_CASE("pages: reserved memory can be adopted later") {
   CHECK_EQ(f.counts().reserved, before.reserved - 5);
 }
 
+TEST_CASE("pages: without room for the frames the allocator is not made, memblock is as before, and it works later") {
+  FakeMachine machine({{.base = kGiB, .size = 32 * kMiB}});
+  Memblock memblock;
+  REQUIRE(memblock.add(PhysAddr(kGiB), 32 * kMiB));
+  PageAllocator pages(machine);
+  FaultInjector fault;
+  memblock.set_fault_injector(&fault);
+  fault.arm(0);
+  CHECK_EQ(pages.init(memblock).error(), Error::kNoMemory);
+  fault.disarm();
+  CHECK_EQ(memblock.reserved().total_size, 0);
+  memblock.set_current_limit(PhysAddr(kGiB + kPageSize));  // now there really is none
+  CHECK_EQ(pages.init(memblock).error(), Error::kNoMemory);
+  CHECK_EQ(memblock.reserved().total_size, 0);
+  memblock.set_current_limit(Memblock::kAnywhere);
+  REQUIRE(pages.init(memblock));
+  pages.release(memblock);
+  const auto counts = pages.audit();
+  REQUIRE(counts);
+  CHECK_EQ(counts->free + counts->reserved, 32 * kMiB / kPageSize);
+}
+
 TEST_CASE("pages: when the Nth allocation fails, everything is as before") {
   PageFixture f(32 * kMiB);
   FaultInjector fault;

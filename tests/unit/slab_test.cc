@@ -370,6 +370,29 @@ TEST_CASE("slab: empty slabs go when pages run low, those with objects stay") {
   REQUIRE(f.slabs.destroy(cache));
 }
 
+TEST_CASE("slab: when the Nth page for the allocator's own caches is missing, there are none, and it can try again") {
+  PageFixture f(32 * kMiB);
+  FaultInjector fault;
+  f.pages.set_fault_injector(&fault);
+  SlabAllocator slabs(f.pages);
+  const std::uint32_t before = f.counts().hyp;
+  for (std::uint32_t nth = 0;; ++nth) {
+    REQUIRE_LT(nth, 20);
+    fault.arm(nth);
+    const auto made = slabs.init(1);
+    fault.disarm();
+    if (made) {
+      CHECK_GT(nth, 0);
+      break;
+    }
+    CHECK_EQ(made.error(), Error::kNoMemory);
+    CHECK_EQ(f.counts().hyp, before);
+    REQUIRE(slabs.audit());
+  }
+  void* object = *slabs.kmalloc(100);
+  slabs.kfree(object);
+}
+
 TEST_CASE("slab: when the Nth allocation fails, all is as before") {
   for (const SlabFlags flags : {kFast, kChecked}) {
     SlabFixture f(32 * kMiB, flags);

@@ -1,6 +1,7 @@
 #include "mm/stage2.hh"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <random>
 #include <vector>
@@ -121,6 +122,78 @@ TEST_CASE("without a frame or a table the fault fails, and nothing has changed")
   CHECK(f.stage2.serve_fault(kRam, Access::kRead, f.ram).error() == Error::kLimit);
   CHECK(f.environment.owned_.empty());
   CHECK(f.environment.allocated() == 0);
+}
+
+template <class T>
+Result<> without_value(const Result<T>& result) {
+  if (!result) return std::unexpected(result.error());
+  return {};
+}
+
+TEST_CASE("when the Nth table or frame is missing, no operation of a guest's memory changes what it maps") {
+  using Operation = Result<> (*)(Fixture& f);
+  // After a block at 0, shared pages at 2 MiB, and nothing at 1 GiB - 2 MiB.
+  constexpr Operation kOperations[] = {
+      [](Fixture& f) { return without_value(f.stage2.serve_fault(kRam + (kGiB - kPageSize), Access::kWrite, f.ram)); },
+      [](Fixture& f) {
+        return without_value(f.stage2.serve_fault(kRam + kBlockSize + kPageSize, Access::kWrite, f.ram));
+      },
+      [](Fixture& f) { return without_value(f.stage2.prepare_write(kRam + (kGiB - kBlockSize), f.ram)); },
+      [](Fixture& f) { return without_value(f.stage2.prepare_write(kRam + kBlockSize, f.ram)); },
+      [](Fixture& f) { return f.stage2.share(kRam + kPageSize, kPageSize); },
+      [](Fixture& f) { return f.stage2.table().unmap(kRam + 3 * kPageSize, kPageSize); },
+      [](Fixture& f) {
+        return f.stage2.table().map(IpaAddr(0x800'0000), PhysAddr(0x900'0000), kPageSize, Stage2Attributes::device());
+      },
+  };
+  for (const Operation operation : kOperations) {
+    for (const bool tables : {true, false}) {
+      for (unsigned left = 0;; ++left) {
+        REQUIRE_LT(left, 5);
+        Fixture f;
+        f.ram.largest_level = 2;
+        f.fault(0, Access::kWrite);
+        f.fault(kBlockSize, Access::kWrite);
+        f.ram.largest_level = kLastLevel;
+        REQUIRE(f.stage2.share(kRam + kBlockSize, kBlockSize));
+        for (unsigned i = 0; i < 512; ++i)
+          f.environment.shared_[(f.at(kBlockSize).address + i * kPageSize).value()] = 2;
+        const auto leaves = [&] {
+          std::vector<std::array<std::uint64_t, 3>> all;
+          f.stage2.table().visit(IpaAddr(0), Stage2<GuestFrames>::kInputSize, [&](IpaAddr ipa, const auto& mapping) {
+            all.push_back({ipa.value(), mapping.address.value(), mapping.attributes.bits()});
+          });
+          return all;
+        };
+        const auto leaf_of = [&](std::uint64_t ipa) { return f.stage2.table().query(IpaAddr(ipa)); };
+        const auto before = leaves();
+        const auto owned = f.environment.owned_;
+        if (tables) {
+          f.environment.fail_after(left);
+        } else {
+          f.environment.frames_left_ = left;
+        }
+        const Result<> done = operation(f);
+        CHECK(f.environment.allocated() == f.stage2.table().tables());
+        if (done) break;
+        CHECK(done.error() == Error::kNoMemory);
+        CHECK(f.environment.owned_ == owned);
+        // A block may have been split on the way: the same pages are mapped the same way.
+        for (const auto& [ipa, physical, attributes] : before) {
+          for (std::uint64_t offset = 0; offset < kBlockSize; offset += kPageSize) {
+            const auto mapping = leaf_of(ipa + offset);
+            REQUIRE(mapping);
+            REQUIRE(mapping->address.value() == physical + offset);
+            REQUIRE(mapping->attributes.bits() == attributes);
+          }
+        }
+        std::uint64_t mapped = 0;
+        f.stage2.table().visit(IpaAddr(0), Stage2<GuestFrames>::kInputSize,
+                               [&](IpaAddr, const auto& mapping) { mapped += mapping.size(); });
+        CHECK(mapped == 2 * kBlockSize);
+      }
+    }
+  }
 }
 
 TEST_CASE("eager population in steps fills all of RAM, around what is there") {
