@@ -1,9 +1,7 @@
 #include "mm/mempool.hh"
 
-#include <array>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "mm/fault.hh"
@@ -243,42 +241,6 @@ TEST_CASE("mempool: random operations agree with two counters") {
   for (const Pfn page : out) pool.free(page);
   REQUIRE(pool.resize(0));
   CHECK_EQ(f.held(), before);
-}
-
-TEST_CASE("mempool: threads that share one never hold the same element") {
-  PoolFixture f;
-  f.pages.set_fault_injector(nullptr);
-  Pages source(f.pages);
-  Mempool pool(source);
-  REQUIRE(pool.resize(8));
-  const PoolFixture::Exhausted nothing(f);  // they share the reserve
-  std::array<std::thread, 2> threads;
-  for (unsigned cpu = 0; cpu < threads.size(); ++cpu) {
-    threads[cpu] = std::thread([&, cpu] {
-      FakeMachine::current_cpu = cpu;
-      std::mt19937 random(cpu);
-      std::vector<Pfn> out;
-      for (unsigned step = 0; step < 5000; ++step) {
-        if (random() % 2 == 0) {
-          const Result<Pfn> page = pool.alloc(kNoWarn | kNoRetry);
-          if (!page) continue;
-          std::memset(f.machine.bytes_at(address_of(*page)), static_cast<int>(cpu + 1), 64);
-          out.push_back(*page);
-        } else if (!out.empty()) {
-          CHECK_EQ(static_cast<unsigned>(*f.machine.bytes_at(address_of(out.back()))), cpu + 1);
-          pool.free(out.back());
-          out.pop_back();
-        }
-      }
-      for (const Pfn page : out) pool.free(page);
-      f.pages.drain(cpu);
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  CHECK_EQ(pool.available(), 8);
-  FakeMachine::current_cpu = 0;
-  REQUIRE(pool.resize(0));
-  f.check_audit();
 }
 
 }  // namespace

@@ -1,9 +1,7 @@
 #include "mm/per_cpu.hh"
 
-#include <array>
 #include <map>
 #include <random>
-#include <thread>
 #include <vector>
 
 #include "mm/fault.hh"
@@ -186,42 +184,6 @@ TEST_CASE("per-CPU: random variables never share a byte, and keep what each CPU 
     }
   }
   for (const auto& [address, known] : model) REQUIRE(f.variables.free(Bytes(address)));
-  CHECK_EQ(f.variables.chunks(), 0);
-  CHECK_EQ(f.now_held(), f.held);
-}
-
-TEST_CASE("per-CPU: threads allocate and free at once") {
-  PerCpuFixture f;
-  std::atomic<unsigned> failures = 0;
-  std::array<std::thread, 2> threads;
-  for (unsigned cpu = 0; cpu < threads.size(); ++cpu) {
-    threads[cpu] = std::thread([&, cpu] {
-      FakeMachine::current_cpu = cpu;
-      std::mt19937 random(cpu);
-      std::vector<PerCpuPointer<unsigned>> mine;
-      for (unsigned step = 0; step < 2000; ++step) {
-        if (mine.empty() || random() % 2 == 0) {
-          const auto made = f.variables.create<unsigned>();
-          if (!made) {
-            ++failures;
-            continue;
-          }
-          made->mine(f.machine) = cpu + 1;
-          mine.push_back(*made);
-        } else {
-          if (mine.back().mine(f.machine) != cpu + 1) ++failures;
-          f.variables.destroy(mine.back());
-          mine.pop_back();
-        }
-      }
-      for (const auto pointer : mine) f.variables.destroy(pointer);
-      f.slabs.shrink_all();
-      f.pages.drain(cpu);
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  FakeMachine::current_cpu = 0;
-  CHECK_EQ(failures, 0);
   CHECK_EQ(f.variables.chunks(), 0);
   CHECK_EQ(f.now_held(), f.held);
 }

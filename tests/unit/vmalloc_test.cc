@@ -1,9 +1,7 @@
 #include "mm/vmalloc.hh"
 
-#include <array>
 #include <map>
 #include <random>
-#include <thread>
 #include <vector>
 
 #include "mm/fault.hh"
@@ -21,11 +19,11 @@ using Table = HypTable<LoggingTables>;
 
 // 16 MiB in the linear map, 16 MiB above it; the region is 64 MiB of addresses.
 struct VmallocFixture : PageFixture {
-  explicit VmallocFixture(std::uintptr_t size = 64 * kMiB, bool logs = true)
+  explicit VmallocFixture(std::uintptr_t size = 64 * kMiB)
       : PageFixture({{.base = kGiB, .size = 32 * kMiB}}, {.high_memory = PhysAddr(kGiB + 16 * kMiB)}),
         vmalloc(table, lock, pages, slabs, HypVirtAddr(kStart), HypVirtAddr(kStart + size)) {
     REQUIRE(slabs.init(1, &log));
-    REQUIRE(vmalloc.init(logs ? &log : nullptr));
+    REQUIRE(vmalloc.init(&log));
     held = now_held();
   }
   ~VmallocFixture() {
@@ -277,41 +275,6 @@ TEST_CASE("vmalloc: random areas keep what was written to them, whatever comes a
   for (const auto& [pointer, known] : model) {
     REQUIRE((known.device == PhysAddr(0) ? f.vmalloc.vfree(pointer) : f.vmalloc.iounmap(pointer)));
   }
-  f.check_nothing_left();
-}
-
-TEST_CASE("vmalloc: threads map and unmap at once, and a pointer that two of them free is freed once") {
-  VmallocFixture f(64 * kMiB, /*logs=*/false);  // LogLines is one thread's
-  const auto on_two_cpus = [&](auto work) {
-    std::array<std::thread, 2> threads;
-    for (unsigned cpu = 0; cpu < threads.size(); ++cpu) {
-      threads[cpu] = std::thread([&, cpu] {
-        FakeMachine::current_cpu = cpu;
-        work(cpu);
-        f.slabs.shrink_all();
-        f.pages.drain(cpu);
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
-  };
-  std::vector<void*> shared(200);
-  std::atomic<unsigned> failures = 0;
-  on_two_cpus([&](unsigned cpu) {
-    for (std::size_t i = cpu; i < shared.size(); i += 2) {
-      const Result<void*> made = f.vmalloc.vmalloc((1 + i % 3) * kPageSize, kZero);
-      const Result<void*> mine = f.vmalloc.ioremap(kDevice, 2 * kPageSize);
-      if (!made || !mine || !f.vmalloc.iounmap(*mine)) ++failures;
-      shared[i] = made.value_or(nullptr);
-    }
-  });
-  CHECK_EQ(failures, 0);
-  std::atomic<unsigned> freed = 0;
-  on_two_cpus([&](unsigned) {
-    for (void* pointer : shared) {
-      if (f.vmalloc.vfree(pointer)) ++freed;
-    }
-  });
-  CHECK_EQ(freed, shared.size());
   f.check_nothing_left();
 }
 
