@@ -24,7 +24,7 @@ class SlabDriver {
     require(memblock_.add(PhysAddr(kBase), kRam).has_value() && pages_.init(memblock_), "init failed");
     pages_.release(memblock_);
     kmalloc_flags_ = choose_flags();
-    require(slabs_.init(decide_(1U << 16U), &log_, kmalloc_flags_).has_value(), "init failed");
+    require(slabs_.init(pick(1U << 16U), &log_, kmalloc_flags_).has_value(), "init failed");
     if (pick(8) == 0) {
       has_faults_ = true;
       pages_.set_fault_injector(&fault_);
