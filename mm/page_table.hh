@@ -340,6 +340,7 @@ class PageTable {
   [[nodiscard]] Result<> split_at_edges(Range range);
   void split_at(std::uint64_t boundary, Reserve& reserve);
   void split_leaf(const Position& position, std::uint64_t input, Reserve& reserve);
+  [[nodiscard]] bool is_contiguous(const Entry* entries, Entry first, std::uint64_t size) const;
 
   Environment& environment_;
   PhysAddr root_;

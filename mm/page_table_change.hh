@@ -447,6 +447,18 @@ Result<> PageTable<G, E>::split_at_edges(Range range) {
   return {};
 }
 
+// Whether a table's entries are leaves of `size`, equal but for their addresses, which follow each other. By itself, so that
+// the loop has the registers it needs.
+template <class G, TableEnvironment E>
+[[gnu::noinline]] bool PageTable<G, E>::is_contiguous(const Entry* entries, Entry first, std::uint64_t size) const {
+  Entry expected = first;
+  for (const Entry* end = entries + kEntriesPerTable; entries != end; ++entries) {
+    if (environment_.load(entries) != expected) return false;
+    expected += size;
+  }
+  return true;
+}
+
 template <class G, TableEnvironment E>
 Result<> PageTable<G, E>::merge(Input input, unsigned level) {
   const std::uint64_t at = input.value();
@@ -462,9 +474,7 @@ Result<> PageTable<G, E>::merge(Input input, unsigned level) {
   if (!is_leaf(first, level + 1) || !entry_address(first).is_aligned(level_size(level))) {
     return std::unexpected(Error::kBusy);
   }
-  for (unsigned i = 1; i < kEntriesPerTable; ++i) {
-    if (environment_.load(entries + i) != first + i * level_size(level + 1)) return std::unexpected(Error::kBusy);
-  }
+  if (!is_contiguous(entries, first, level_size(level + 1))) return std::unexpected(Error::kBusy);
   const std::uint64_t base = at & ~(level_size(level) - 1);
   break_then_make(
       Range{base, base + level_size(level)},
