@@ -16,15 +16,15 @@ declare -A was=(
   ['unmap 1 GiB by 2 MiB']=6372
   ['map 1 GiB by 1 GiB']=224
   ['unmap 1 GiB by 1 GiB']=133
-  ['split of a block of 2 MiB']=8227
-  ['merge of a block of 2 MiB']=6289
+  ['split of a block of 2 MiB']=8230
+  ['merge of a block of 2 MiB']=9917
   ['dirty-log fetch of 128 MiB, none dirty']=12330
   ['dirty-log fetch of 128 MiB, all dirty']=2077783
-  ['hypercall, not supported']=62
-  ['trapped write, GICD_ISACTIVER']=897
+  ['hypercall, not supported']=59
+  ['trapped write, GICD_ISACTIVER']=900
   ['fault, block of 2 MiB']=99205
   ['fault, block of 2 MiB, besides zeroing']=869
-  ['fault, page of 4 KiB']=841
+  ['fault, page of 4 KiB']=842
 )
 
 expect 0 "$root/scripts/bench.sh" --target
