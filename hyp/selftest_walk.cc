@@ -126,8 +126,8 @@ std::uint64_t expected_hyp_par(HypVirtAddr address, bool writes) {
 
 bool compare_hyp(Random& random) {
   // Anywhere, and where there is something that is smaller than a GiB.
-  static constexpr std::array<std::uint32_t, 6> kBases{layout::kLinear, layout::kVmalloc,   layout::kStacks,
-                                                       layout::kKmap,   layout::kFixmap, layout::kImage};
+  static constexpr std::array<std::uint32_t, 6> kBases{layout::kLinear, layout::kVmalloc, layout::kStacks,
+                                                       layout::kKmap,   layout::kFixmap,  layout::kImage};
   unsigned mapped = 0;
   for (unsigned i = 0; i < kHypAddresses; ++i) {
     const std::uint32_t at =

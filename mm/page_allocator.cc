@@ -62,6 +62,7 @@ void PageAllocatorBase::release(const Memblock& memblock) {
 void PageAllocatorBase::release_range(FrameIndex first, FrameIndex past) {
   while (first < past) {
     const unsigned order = largest_order(first, past);
+    if (poison_) fill(frames_.pfn_of(first), 1U << order, kPoison);
     Zone& zone = zone_of(first);
     const SpinlockGuard guard(zone.lock);
     zone.buddy.free(first, order);

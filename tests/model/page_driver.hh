@@ -329,7 +329,7 @@ class PageDriver final : private Migrator, private Shrinker {
     require(ownership_.change(pfn(first), FrameState::kGuest).has_value(), "unsharing failed");
   }
   void rarely() {
-    if (!adopted_ && !is_poisoned_) {  // they come without poison
+    if (!adopted_) {
       adopted_ = true;
       pages_.adopt(frame_of(PhysAddr(kLateBase)), frame_of(PhysAddr(kLateBase)) + kLatePages);
       model_.release(index(frame_of(PhysAddr(kLateBase))), kLatePages);

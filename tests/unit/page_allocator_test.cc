@@ -275,6 +275,15 @@ TEST_CASE("pages: when memory runs low shrinkers are asked, and only those who m
   CHECK_EQ(hoard.kept.size(), left);
 }
 
+TEST_CASE("pages: what is adopted while free pages are poisoned is poisoned too") {
+  PageFixture f({{.base = kGiB, .size = 64 * kMiB}}, {.reserve_base = kGiB + 8 * kMiB, .reserve_size = 8 * kMiB});
+  f.pages.set_poison(true);
+  f.pages.adopt(frame_of(PhysAddr(kGiB + 8 * kMiB)), frame_of(PhysAddr(kGiB + 16 * kMiB)));
+  while (f.pages.alloc(0, kNoWarn | kNoRetry)) {
+  }
+  CHECK_EQ(f.pages.bad_frames(), 0);
+}
+
 TEST_CASE("pages: reserved memory can be adopted later") {
   PageFixture f({{.base = kGiB, .size = 32 * kMiB}}, {.reserve_base = kGiB + 8 * kMiB, .reserve_size = 5 * kPageSize});
   const FrameCounts before = f.counts();
