@@ -17,13 +17,13 @@ declare -A was=(
   ['map 1 GiB by 1 GiB']=224
   ['unmap 1 GiB by 1 GiB']=133
   ['split of a block of 2 MiB']=8230
-  ['merge of a block of 2 MiB']=9917
+  ['merge of a block of 2 MiB']=5860
   ['dirty-log fetch of 128 MiB, none dirty']=12330
   ['dirty-log fetch of 128 MiB, all dirty']=2077783
   ['hypercall, not supported']=59
   ['trapped write, GICD_ISACTIVER']=900
-  ['fault, block of 2 MiB']=99205
-  ['fault, block of 2 MiB, besides zeroing']=869
+  ['fault, block of 2 MiB']=99211
+  ['fault, block of 2 MiB, besides zeroing']=875
   ['fault, page of 4 KiB']=842
 )
 
