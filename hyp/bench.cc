@@ -12,6 +12,7 @@ void run_benchmarks() {
   }
   bench_allocators();
   bench_tables();
+  bench_walk();
 }
 
 }  // namespace cadastre

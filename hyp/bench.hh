@@ -11,5 +11,6 @@ void run_benchmarks();
 // The parts.
 void bench_allocators();  // bench_allocators.cc
 void bench_tables();      // bench_tables.cc: stage 2, on a scratch guest's tables that no CPU uses
+void bench_walk();        // bench_walk.cc: a guest's own tables
 
 }  // namespace cadastre

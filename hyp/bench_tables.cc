@@ -7,10 +7,8 @@
 #include "hyp/bench.hh"
 #include "hyp/bench_count.hh"
 #include "hyp/guest_memory.hh"
-#include "hyp/guest_view.hh"
 #include "hyp/memory.hh"
 #include "mm/check.hh"
-#include "mm/guest_walk.hh"
 #include "mm/stage2.hh"
 
 namespace cadastre {
@@ -24,7 +22,6 @@ constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 constexpr IpaAddr kIpa(kGiB);
 constexpr PhysAddr kFrames(kGiB);
 
-constexpr unsigned kWalks = 1000;
 constexpr unsigned kManyTables = 1024;
 constexpr unsigned kRootOrder = std::countr_zero(Tables::kRootBytes) - kPageShift;
 
@@ -81,37 +78,6 @@ void measure_dirty_log(Tables& stage2) {
   CHECK(stage2.table().unmap(kIpa, kSize));
 }
 
-// In short descriptors, virtual = IPA; all of it through stage-2 pages, which is the longest way:
-//
-//   TTBR0 -> 16 KiB: level 1 --> 1 KiB: level 2 --> the small page       pages 0 to 3, 4, 5 of a block
-void measure_walk(Tables::Table& table) {
-  constexpr unsigned kOrder = 3;
-  const Result<Pfn> block = memory.pages.alloc(kOrder, kZero);
-  if (!block) return;
-  constexpr IpaAddr kLevel2 = kIpa + 4 * kPageSize;
-  constexpr IpaAddr kPage = kIpa + 5 * kPageSize;
-  constexpr std::uint32_t kDescriptorTable = 1;
-  constexpr std::uint32_t kDescriptorPage = 0x32;  // AP: all may do all [ARMv7 figure B3-5]
-  const auto words_at = [&](IpaAddr ipa) {
-    return reinterpret_cast<std::uint32_t*>(arch::machine.linear(address_of(*block) + (ipa - kIpa)));
-  };
-  constexpr auto kAddress = static_cast<std::uint32_t>(kPage.value());
-  words_at(kIpa)[kAddress >> 20] = static_cast<std::uint32_t>(kLevel2.value()) | kDescriptorTable;
-  words_at(kLevel2)[(kAddress >> 12) & 0xff] = kAddress | kDescriptorPage;
-  CHECK(table.map(kIpa, address_of(*block), kPageSize << kOrder, Stage2Attributes::ram(), kLastLevel));
-  GuestMmu mmu{.sctlr = 1, .ttbr0 = kIpa.value(), .dacr = 1};  // MMU on; client of domain 0
-  asm volatile("" : : "r"(&mmu) : "memory");                   // of which the compiler knows nothing from here on
-  GuestView view(table);
-  std::uint64_t reached = 0;
-  measure("GuestWalk of a small page", kWalks, [&] {
-    const auto result = guest_walk(mmu, view, GuestVirtAddr(kAddress), Access::kWrite, Privilege::kPrivileged);
-    if (result) reached = result->physical.value();
-  });
-  CHECK(PhysAddr(reached) == address_of(*block) + (kPage - kIpa));
-  CHECK(table.unmap(kIpa, kPageSize << kOrder));
-  memory.pages.free(*block, kOrder);
-}
-
 }  // namespace
 
 void bench_tables() {
@@ -124,7 +90,6 @@ void bench_tables() {
   measure_mapping(table, "map 1 GiB by 1 GiB", "unmap 1 GiB by 1 GiB", 1);
   measure_blocks(table);
   measure_dirty_log(guest.stage2());
-  measure_walk(table);
 }
 
 }  // namespace cadastre

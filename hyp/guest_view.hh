@@ -39,12 +39,10 @@ class GuestView {
   }
 
  private:
-  // Only RAM is read: a read of a device's register may do something, and where there is nothing it aborts.
+  // What is read is RAM: a guest's walk may only go through Normal memory (HCR.PTW), and nothing else is mapped as that.
   template <class Word, class Load>
   [[nodiscard, gnu::always_inline]] std::optional<Word> read(PhysAddr address, Load&& load) const {
     const Pfn page = frame_of(address);
-    if (memory.pages.frames().index_of(page) == kNoFrame) [[unlikely]]
-      return std::nullopt;
     if (page < arch::machine.high_memory()) [[likely]]
       return load(arch::machine.linear(address));
     std::byte* window = arch::machine.kmap(page);

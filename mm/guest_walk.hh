@@ -107,7 +107,7 @@ struct GuestTranslation {
 };
 
 // The memory type of stage 1, and of both stages, with the registers that the walk was done with.
-[[nodiscard]] inline MemoryType stage1_memory(const GuestMmu& mmu, const Stage1Leaf& leaf) {
+[[nodiscard, gnu::always_inline]] inline MemoryType stage1_memory(const GuestMmu& mmu, const Stage1Leaf& leaf) {
   const unsigned type = leaf.type;
   if (leaf.level == 0) {  // [ARMv7 B3.2.1]
     if ((mmu.hcr & GuestMmu::kHcrDefaultCacheable) != 0) return {kMairWriteBack, Shareability::kNone};
@@ -123,7 +123,8 @@ struct GuestTranslation {
   if ((mmu.sctlr & GuestMmu::kSctlrTexRemap) != 0) return remapped_memory_type(mmu.prrr, mmu.nmrr, type & 7, shareable);
   return short_memory_type(type >> 2 & 7, type & 3, shareable);
 }
-[[nodiscard]] inline MemoryType memory_of(const GuestMmu& mmu, const GuestTranslation& translation) {
+[[nodiscard, gnu::always_inline]] inline MemoryType memory_of(const GuestMmu& mmu,
+                                                              const GuestTranslation& translation) {
   return combine(stage1_memory(mmu, translation.stage1), translation.stage2);
 }
 

@@ -104,22 +104,29 @@ class GuestWalker {
   static constexpr unsigned kUserWrite = right(Privilege::kUser, Access::kWrite);
   static constexpr unsigned kPrivilegedWrite = right(Privilege::kPrivileged, Access::kWrite);
 
-  // By AP[2:0]; 100 is reserved and lets nobody in. What may be read may be executed, unless something forbids it.
-  // With an access flag in AP[0], and in long descriptors, AP[2:1] means what it means here with AP[0] set.
-  static constexpr std::array<std::uint8_t, 8> kRights = [] {
+  // By AP[2:0], XN, PXN; AP 100 is reserved and lets nobody in. What may be read may be executed, unless something forbids
+  // it. With an access flag in AP[0], and in long descriptors, AP[2:1] means what it means here with AP[0] set.
+  static constexpr unsigned kXn = 1U << 3;
+  static constexpr unsigned kPxn = 1U << 4;
+  static constexpr std::array<std::uint8_t, 32> kRights = [] {
     constexpr unsigned kUserRead = right(Privilege::kUser, Access::kRead) | kUserExecute;
     constexpr unsigned kRead = right(Privilege::kPrivileged, Access::kRead) | kPrivilegedExecute;
     constexpr unsigned kWrite = kRead | kPrivilegedWrite;
-    return std::array<std::uint8_t, 8>{0, kWrite, kWrite | kUserRead, kWrite | kUserRead | kUserWrite,
-                                       0, kRead,  kRead | kUserRead,  kRead | kUserRead};
+    constexpr std::array<unsigned, 8> kByAp{0, kWrite, kWrite | kUserRead, kWrite | kUserRead | kUserWrite,
+                                            0, kRead,  kRead | kUserRead,  kRead | kUserRead};
+    std::array<std::uint8_t, 32> rights{};
+    for (unsigned i = 0; i < rights.size(); ++i) {
+      const unsigned never =
+          ((i & kXn) != 0 ? kUserExecute | kPrivilegedExecute : 0) | ((i & kPxn) != 0 ? kPrivilegedExecute : 0);
+      rights[i] = static_cast<std::uint8_t>(kByAp[i & 7] & ~never);
+    }
+    return rights;
   }();
 
-  // WXN takes execution from what is writable, UWXN from PL1 for what PL0 may write.
-  [[nodiscard, gnu::always_inline]] unsigned rights_of(unsigned ap, bool execute_never, bool privileged_execute_never) {
+  // `access`: AP, kXn, kPxn. WXN takes execution from what is writable, UWXN from PL1 for what PL0 may write.
+  [[nodiscard, gnu::always_inline]] unsigned rights_of(unsigned access) {
     static_assert(kUserWrite << 1 == kUserExecute && kPrivilegedWrite << 1 == kPrivilegedExecute);
-    unsigned rights = kRights[ap];
-    if (execute_never) rights &= ~(kUserExecute | kPrivilegedExecute);
-    if (privileged_execute_never) rights &= ~kPrivilegedExecute;
+    unsigned rights = kRights[access];
     constexpr std::uint32_t kNever = GuestMmu::kSctlrWriteNever | GuestMmu::kSctlrUserWriteNever;
     if ((mmu_.sctlr & kNever) != 0) [[unlikely]] {
       const unsigned writable = rights & (kUserWrite | kPrivilegedWrite);
@@ -152,11 +159,9 @@ class GuestWalker {
     std::uint64_t ipa;
     unsigned level;
     unsigned shift;
-    unsigned ap;
-    unsigned type;  // S, TEX, C, B
-    bool not_global;
-    bool execute_never;
-    bool privileged_execute_never;
+    unsigned access;  // AP, kXn, kPxn
+    unsigned type;    // S, TEX, C, B
+    unsigned not_global;
   };
 
   static constexpr unsigned kClient = 1;
@@ -164,14 +169,14 @@ class GuestWalker {
 
   // Access flag, domain and rights.
   [[nodiscard, gnu::always_inline]] Outcome finish_short(const ShortFields& fields) {
-    const bool flag_clear = (mmu_.sctlr & GuestMmu::kSctlrAccessFlag) != 0 && (fields.ap & 1) == 0;
+    const bool flag_clear = (mmu_.sctlr & GuestMmu::kSctlrAccessFlag) != 0 && (fields.access & 1) == 0;
     const unsigned domain = mmu_.dacr >> (2 * domain_) & 3;
     unsigned rights = kAllRights;
     if (domain == kClient && !flag_clear) [[likely]] {
-      rights = rights_of(fields.ap, fields.execute_never, fields.privileged_execute_never);
+      rights = rights_of(fields.access);
     } else {
       if (const Outcome o = check_domain(domain, flag_clear, fields.level); o != kGood) return o;
-      if (domain == kClient) rights = rights_of(fields.ap, fields.execute_never, fields.privileged_execute_never);
+      if (domain == kClient) rights = rights_of(fields.access);
     }
     leaf_ = {.ipa = IpaAddr(fields.ipa),
              .level = fields.level & 3,
@@ -179,7 +184,7 @@ class GuestWalker {
              .domain = domain_ & 0xf,
              .rights = rights & kAllRights,
              .type = fields.type & 0x3f,
-             .global = fields.not_global ? 0U : 1U};
+             .global = (fields.not_global & 1) ^ 1};
     return kGood;
   }
   [[nodiscard, gnu::always_inline]] Outcome check_domain(unsigned domain, bool access_flag_clear,
@@ -196,11 +201,9 @@ class GuestWalker {
     ShortFields fields{.ipa = (entry & 0xfff0'0000) | (va & 0x000f'ffff),
                        .level = 1,
                        .shift = 20,
-                       .ap = (entry >> 10 & 3) | (entry >> 13 & 4),
+                       .access = (entry >> 10 & 3) | (entry >> 13 & 4) | (entry >> 1 & kXn) | (entry << 4 & kPxn),
                        .type = (entry >> 11 & 0x20) | (entry >> 10 & 0x1c) | (entry >> 2 & 3),
-                       .not_global = (entry >> 17 & 1) != 0,
-                       .execute_never = (entry >> 4 & 1) != 0,
-                       .privileged_execute_never = (entry & 1) != 0};
+                       .not_global = entry >> 17};
     if ((entry >> 18 & 1) != 0) {
       const std::uint64_t high = std::uint64_t{entry >> 20 & 0xf} << 32 | std::uint64_t{entry >> 5 & 0xf} << 36;
       fields.ipa = high | (entry & 0xff00'0000) | (va & 0x00ff'ffff);
@@ -215,21 +218,17 @@ class GuestWalker {
     return finish_short({.ipa = (entry & ~0xffffU) | (va & 0xffff),
                          .level = 2,
                          .shift = 16,
-                         .ap = (entry >> 4 & 3) | (entry >> 7 & 4),
+                         .access = (entry >> 4 & 3) | (entry >> 7 & 4) | (entry >> 12 & kXn) | (table << 2 & kPxn),
                          .type = (entry >> 5 & 0x20) | (entry >> 10 & 0x1c) | (entry >> 2 & 3),
-                         .not_global = (entry >> 11 & 1) != 0,
-                         .execute_never = (entry >> 15 & 1) != 0,
-                         .privileged_execute_never = (table >> 2 & 1) != 0});
+                         .not_global = entry >> 11});
   }
   [[nodiscard, gnu::always_inline]] Outcome small_page(std::uint32_t va, std::uint32_t table, std::uint32_t entry) {
     return finish_short({.ipa = (entry & ~0xfffU) | (va & 0xfff),
                          .level = 2,
                          .shift = 12,
-                         .ap = (entry >> 4 & 3) | (entry >> 7 & 4),
+                         .access = (entry >> 4 & 3) | (entry >> 7 & 4) | (entry << 3 & kXn) | (table << 2 & kPxn),
                          .type = (entry >> 5 & 0x20) | (entry >> 4 & 0x1c) | (entry >> 2 & 3),
-                         .not_global = (entry >> 11 & 1) != 0,
-                         .execute_never = (entry & 1) != 0,
-                         .privileged_execute_never = (table >> 2 & 1) != 0});
+                         .not_global = entry >> 11});
   }
 
   [[nodiscard, gnu::always_inline]] Outcome short_walk(std::uint32_t va) {
@@ -315,8 +314,9 @@ class GuestWalker {
       if ((table_attributes & 4) != 0) ap &= ~2U;
       ap |= (table_attributes & 8) >> 1;
     }
-    const unsigned rights = rights_of(ap, (high >> 22 & 1) != 0 || (table_attributes & 2) != 0,
-                                      (high >> 21 & 1) != 0 || (table_attributes & 1) != 0);
+    // XN and PXN, in a leaf and in the tables above.
+    const unsigned rights = rights_of(ap | (high >> 19 & kXn) | (high >> 17 & kPxn) | (table_attributes << 2 & kXn) |
+                                      (table_attributes << 4 & kPxn));
     leaf_ = {.ipa = IpaAddr((entry & kEntryAddressMask & ~std::uint64_t{offset}) | (va & offset)),
              .level = level & 3,
              .shift = shift & 0x3f,
@@ -335,8 +335,9 @@ class GuestWalker {
 };
 
 template <GuestPhysicalMemory Memory, class Trace>
-WalkResult<GuestTranslation> guest_walk(const GuestMmu& mmu, Memory& guest, GuestVirtAddr address, Access access,
-                                        Privilege privilege, Trace&& trace) {
+[[gnu::always_inline]] inline WalkResult<GuestTranslation> guest_walk(const GuestMmu& mmu, Memory& guest,
+                                                                      GuestVirtAddr address, Access access,
+                                                                      Privilege privilege, Trace&& trace) {
   GuestWalker walker(mmu, guest, trace);
   GuestTranslation result;
   auto outcome = walker.stage1(address.value(), access);

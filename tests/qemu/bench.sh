@@ -25,6 +25,8 @@ declare -A was=(
   ['fault, block of 2 MiB']=99211
   ['fault, block of 2 MiB, besides zeroing']=875
   ['fault, page of 4 KiB']=842
+  ['GuestWalk of a small page, and its memory type']=345
+  ['GuestWalk of a page of long descriptors']=409
 )
 
 expect 0 "$root/scripts/bench.sh" --target
