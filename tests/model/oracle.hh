@@ -310,13 +310,30 @@ class Oracle {
     require(page(granule).mapped || !done, "nothing was split");
   }
   void merge() {
-    if (decide_(2) == 0) {
-      static_cast<void>(guest_->stage2.merge_some(machine_.address(choose_granule()).value(), 4));
-      return;
+    switch (decide_(4)) {
+      case 0:
+        static_cast<void>(guest_->stage2.merge_some(machine_.address(choose_granule()).value(), 4));
+        return;
+      case 1:
+        return merge_step();
+      default:
+        break;
     }
     const Result<> merged =
         guest_->stage2.table().merge(machine_.address(choose_granule()), granularity_.large_level());
     require(merged || merged.error() == Error::kBusy || merged.error() == Error::kNotFound, "the wrong error");
+  }
+
+  // What a log has left protected may have become writable where the step has been; not while a log watches.
+  void merge_step() {
+    guest_->stage2.merge_step(static_cast<unsigned>(1 + decide_(4)), granularity_.large_level());
+    if (guest_->log_end != 0) return;
+    for (unsigned i = 0; i < Machine::kWindow; ++i) {
+      Stage2Attributes& intended = page(i).attributes;
+      if (!page(i).mapped || !intended.write_logged()) continue;
+      const Stage2Attributes unlogged = intended.with_write(true).with_write_logged(false);
+      if (mapping_of(i).attributes == unlogged) intended = unlogged;
+    }
   }
 
   // Moves a leaf to other frames under its guest's feet.
