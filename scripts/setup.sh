@@ -7,7 +7,7 @@
 #
 #   build/downloads          the armhf packages, as they came
 #   build/sysroot            what of them the hypervisor is linked with
-#   build/guests/linux       zImage, System.map, config, modules and initramfs.cpio.gz of the Linux guest
+#   build/guests/linux       zImage, config, modules and initramfs.cpio.gz of the Linux guest
 #   build/guests/linux-lpae  the same but for the initramfs, of the kernel whose tables are LPAE's
 set -euo pipefail
 # shellcheck source=scripts/lib/common.sh
@@ -135,7 +135,6 @@ unpack_kernel() {
   mkdir -p "$2/package"
   unpack "$1" "$2/package" './boot/*' './lib/modules/*/modules.*' './lib/modules/*/kernel/drivers/virtio/*'
   mv "$2"/package/boot/vmlinuz-* "$2/zImage"
-  mv "$2"/package/boot/System.map-* "$2/System.map"
   mv "$2"/package/boot/config-* "$2/config"
   mv "$2"/package/lib/modules "$2/modules"
   rm -r -- "$2/package"
