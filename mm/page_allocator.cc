@@ -133,10 +133,10 @@ void PageAllocatorBase::set_cpu_node(unsigned cpu, NodeId nid) {
 
 // A few thousandths of the zone, at most 64 pages at once: enough to pay for the lock, too little to miss.
 void PageAllocatorBase::set_list_sizes() {
-  const bool off = debugging() || fault_ != nullptr;
+  checked_ = poison_ || !history_.empty() || fault_ != nullptr;
   for (unsigned id = 0; id < kMaxZones; ++id) {
     const std::uint32_t pages = std::clamp<std::uint32_t>(zones_[id].managed() / 1024, 1, 64);
-    const std::uint32_t old = std::exchange(batches_[id], static_cast<std::uint8_t>(off ? 0 : pages));
+    const std::uint32_t old = std::exchange(batches_[id], static_cast<std::uint8_t>(checked_ ? 0 : pages));
     for (PerCpu& mine : per_cpu_) {
       for (unsigned list = id * kListedTypes; list < (id + 1) * kListedTypes; ++list) {
         PageList& hot = mine.hot[list];
@@ -152,7 +152,7 @@ void PageAllocatorBase::set_list_sizes() {
 Result<Pfn> PageAllocatorBase::alloc_slow(unsigned cpu, unsigned order, AllocFlags flags, const void* caller) {
   if (order > kMaxOrder) [[unlikely]]
     return std::unexpected(Error::kInvalid);
-  if (fault_ != nullptr && fault_->should_fail()) [[unlikely]]
+  if (checked_ && fault_ != nullptr && fault_->should_fail()) [[unlikely]]
     return std::unexpected(Error::kNoMemory);
   FrameIndex block = alloc_from_zones(cpu, order, flags, Mark::kLow);
   if (block == kNoFrame) [[unlikely]]
@@ -164,7 +164,7 @@ Result<Pfn> PageAllocatorBase::alloc_slow(unsigned cpu, unsigned order, AllocFla
   frame.set_value(0);
   frame.set_word({.state = lent ? FrameState::kCmaLent : FrameState::kHyp, .order = order, .references = 1});
   const Pfn pfn = frames_.pfn_of(block);
-  if (debugging()) [[unlikely]]
+  if (checked_) [[unlikely]]
     inspect_alloc(block, order, caller);
   if (flags.has(kZero)) fill(pfn, 1U << order, std::byte{0});
   return pfn;
@@ -292,7 +292,7 @@ Result<> PageAllocatorBase::free_slow(unsigned cpu, Pfn block, unsigned order, A
   }
   // Nobody else sees what a guest wrote.
   if (is_guest(word.state)) fill(block, 1U << order, std::byte{0});
-  if (debugging()) [[unlikely]]
+  if (checked_) [[unlikely]]
     inspect_free(index, order, caller);
   if (order == 0) {
     give_back(cpu, index, hint);

@@ -230,6 +230,8 @@ class PageAllocatorBase {
  private:
   static constexpr std::byte kPoison{0xaa};
 
+  bool checked_ = false;  // poison, history or a fault injector: every request goes the slow way and is looked at
+
   // Per node and highest kind: zones, the best first.
   struct Zonelist {
     std::array<std::uint8_t, kMaxZones> zones{};
@@ -249,7 +251,6 @@ class PageAllocatorBase {
   [[nodiscard]] FrameIndex refill(PageList& list, Zone& zone, MigrateType type, AllocFlags flags) REQUIRES(zone.lock);
   [[nodiscard]] FrameIndex reclaim_and_alloc(unsigned cpu, unsigned order, AllocFlags flags);
   [[nodiscard]] std::uint32_t deficit(unsigned cpu, AllocFlags flags) const;
-  [[nodiscard]] bool debugging() const { return poison_ || !history_.empty(); }
   void inspect_alloc(FrameIndex block, unsigned order, const void* caller);
   void inspect_free(FrameIndex block, unsigned order, const void* caller);
   [[nodiscard]] Result<> refuse_free(Pfn block, unsigned order);
