@@ -329,7 +329,7 @@ class MemblockDriver {
       return;
     }
     if (!expected) throw Violation{"an allocation that should have failed"};
-    const std::size_t place = static_cast<std::size_t>(got->value() / kUnit);
+    const auto place = static_cast<std::size_t>(got->value() / kUnit);
     // A list that is full doubles first, and not into what is about to be reserved: when that is the only room, the next
     // best place is tried, such as one that is not mirrored.
     require(place == *expected || (is_full && is_free(place, count)), "an allocation from the wrong place");
