@@ -167,6 +167,10 @@ Result<> Memblock::double_array(MemblockType& type, PhysAddr avoid_start, std::u
   say("double_array", *base, new_size);
   // `reserved` has room for its own new array only afterwards; `memory`'s must be safe before it is used.
   if (!avoid) {
+    // One more range, and taking the old array out splits one: with room for both, nothing can fail once it has begun.
+    while (memory_array_.value() != 0 && reserved_.cnt + 3 > reserved_.max) {
+      if (const auto doubled = double_array(reserved_, *base, new_size); !doubled) return doubled;
+    }
     if (const auto reserved = reserve(*base, new_size); !reserved) return reserved;
   }
 

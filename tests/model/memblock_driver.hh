@@ -277,6 +277,7 @@ class MemblockDriver {
     const std::size_t cnt = memblock_.reserved().cnt;
     const std::size_t max = memblock_.reserved().max;
     std::optional<std::size_t> expected;
+    bool is_exact = false;
     Result<PhysAddr> got = std::unexpected(Error::kInvalid);
     if (request.end == 0) request.end = limit_;
     const PhysAddr start(request.start * kUnit);
@@ -301,6 +302,7 @@ class MemblockDriver {
         break;
       case 3:
         request.nid = nid_;
+        is_exact = true;
         expected = expect_with_wish(request, false);
         if (end == Memblock::kAccessible || limit_ == 0) return;
         got = memblock_.alloc_exact_nid(bytes, alignment, start, end, nid_);
@@ -313,7 +315,7 @@ class MemblockDriver {
         if (limit_ != 0) got = alloc_zeroed(static_cast<std::size_t>(bytes), static_cast<std::size_t>(alignment));
         break;
     }
-    check_allocation(got, expected, request.count, cnt + 1 > max);
+    check_allocation(got, expected, request, is_exact, cnt + 1 > max);
   }
   Result<PhysAddr> alloc_zeroed(std::size_t bytes, std::size_t alignment) {
     const auto memory = memblock_.alloc_zeroed(machine_, bytes, alignment, nid_);
@@ -321,8 +323,8 @@ class MemblockDriver {
     require(std::all_of(*memory, *memory + bytes, [](std::byte b) { return b == std::byte{0}; }), "it is not zeroed");
     return machine_.linear_address(*memory);
   }
-  void check_allocation(const Result<PhysAddr>& got, std::optional<std::size_t> expected, std::size_t count,
-                        bool is_full) {
+  void check_allocation(const Result<PhysAddr>& got, std::optional<std::size_t> expected, const Request& request,
+                        bool is_exact, bool is_full) {
     follow_arrays();
     if (!got) {
       require(!expected || is_full || limit_ == 0, "an allocation failed that has a place");
@@ -332,13 +334,15 @@ class MemblockDriver {
     const auto place = static_cast<std::size_t>(got->value() / kUnit);
     // A list that is full doubles first, and not into what is about to be reserved: when that is the only room, the next
     // best place is tried, such as one that is not mirrored.
-    require(place == *expected || (is_full && is_free(place, count)), "an allocation from the wrong place");
-    mark_reserved(place, count, kNoNode, MemblockFlags::kNone);
-    std::memset(machine_.linear(*got), 0xa5, count * kUnit);
+    require(place == *expected || (is_full && is_free(place, request, is_exact ? request.nid : kNoNode)),
+            "an allocation from the wrong place");
+    mark_reserved(place, request.count, kNoNode, MemblockFlags::kNone);
+    std::memset(machine_.linear(*got), 0xa5, request.count * kUnit);
   }
-  bool is_free(std::size_t first, std::size_t count) const {
-    for (std::size_t i = first; i < first + count; ++i) {
-      if (i >= units_ || !model_.is_free(i, kNoNode, MemblockFlags::kNone)) return false;
+  bool is_free(std::size_t first, const Request& request, NodeId nid) const {
+    if (first % request.alignment != 0 || first + request.count > std::min(request.end, units_)) return false;
+    for (std::size_t i = first; i < first + request.count; ++i) {
+      if (!model_.is_free(i, nid, MemblockFlags::kNone)) return false;
     }
     return true;
   }

@@ -363,6 +363,30 @@ TEST_CASE("memblock: when the Nth doubling or allocation fails, nothing changed,
   }
 }
 
+TEST_CASE("memblock: the memory array does not double when its old place could not be given back") {
+  constexpr std::uint64_t kRam = 0x4000'0000;
+  const auto pages_of = [](std::size_t regions) {
+    return (regions * sizeof(MemblockRegion) + kPageSize - 1) & ~std::uint64_t{kPageSize - 1};
+  };
+  // Room for both arrays of `memory`, and for nothing else.
+  const std::uint64_t size = pages_of(2 * Memblock::kInitialRegions) + pages_of(4 * Memblock::kInitialRegions);
+  const auto ram = std::make_unique<FakeRam>(PhysAddr(kRam), size);
+  Memblock memblock;
+  memblock.allow_resize(*ram);
+  memblock.set_current_limit(PhysAddr(kRam + size));
+  REQUIRE(memblock.add(PhysAddr(kRam), size));
+  for (std::size_t i = 0; memblock.memory().cnt < 2 * Memblock::kInitialRegions; ++i) {
+    REQUIRE(memblock.add(PhysAddr(0x8000'0000 + i * 0x2000), 0x1000));
+  }
+  for (std::size_t i = 0; memblock.reserved().cnt < Memblock::kInitialRegions - 1; ++i) {
+    REQUIRE(memblock.reserve(PhysAddr(0x8000'0000 + i * 0x2000), 0x1000));
+  }
+  const std::uint64_t reserved = memblock.reserved().total_size;
+  CHECK_EQ(memblock.add(PhysAddr(0xf000'0000), 0x1000).error(), Error::kNoMemory);
+  CHECK_EQ(memblock.memory().max, 2 * Memblock::kInitialRegions);
+  CHECK_EQ(memblock.reserved().total_size, reserved);
+}
+
 TEST_CASE("memblock: the memory array doubles too, and its new place is reserved") {
   const auto ram = std::make_unique<FakeRam>(PhysAddr(0x4000'0000), kMiB);
   Memblock memblock;
