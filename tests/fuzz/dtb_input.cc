@@ -35,12 +35,11 @@ GuardedBytes::~GuardedBytes() {
 
 namespace {
 
-// Changes the value of some property in place, so that the tree stays a tree. False when there is none.
+// Changes the value of some property in place, so that the tree stays a tree. False when there is none. The tree is opened
+// as everywhere else: fdt_check_full alone follows a null pointer when the header says version 15 or less.
 bool mutate_property(std::span<std::uint8_t> blob, unsigned choice) {
-  if (blob.size() < DeviceTree::kHeaderSize || reinterpret_cast<std::uintptr_t>(blob.data()) % 8 != 0 ||
-      fdt_check_full(blob.data(), blob.size()) != 0) {
-    return false;
-  }
+  Refusals refusals;
+  if (!DeviceTree::open(std::as_bytes(blob), refusals)) return false;
   std::vector<std::span<std::uint8_t>> values;
   for (int node = 0; node >= 0; node = fdt_next_node(blob.data(), node, nullptr)) {
     for (int at = fdt_first_property_offset(blob.data(), node); at >= 0;
