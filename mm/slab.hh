@@ -292,7 +292,9 @@ template <Machine M>
 class SlabAllocator final : private SlabPages, public SlabAllocatorBase {
  public:
   explicit constexpr SlabAllocator(PageAllocator<M>& pages)
-      : SlabAllocatorBase(static_cast<SlabPages&>(*this), pages.frames()), page_allocator_(pages) {}
+      : SlabAllocatorBase(static_cast<SlabPages&>(*this), pages.frames()), page_allocator_(pages) {
+    recent_.fill({.cache = &cache_cache_});
+  }
 
   // Once, after the page allocator has its pages. `seed` is what an attacker does not know; `flags` are the
   // kmalloc caches'.
@@ -348,11 +350,13 @@ class SlabAllocator final : private SlabPages, public SlabAllocatorBase {
   [[nodiscard, gnu::always_inline]] Result<void*> kmalloc(std::size_t size, AllocFlags flags = {}) {
     if (size - 1 >= kMaxKmalloc) [[unlikely]]
       return kmalloc_large(cpu(), size, flags);
-    return alloc(*kmalloc_[size_class(size)], flags);
+    ObjectCache* cache = kmalloc_[size_class(size)];
+    recent_[cpu()].cache = cache;
+    return alloc(*cache, flags);
   }
   // nullptr is nothing to free.
   [[gnu::always_inline]] void kfree(void* pointer) {
-    if (!kfree_fast(pointer)) [[unlikely]]
+    if (!recent_[cpu()].cache->free_fast(cpu(), pointer) && !kfree_fast(pointer)) [[unlikely]]
       CHECK(kfree_slow(cpu(), pointer));
   }
   [[nodiscard]] Result<> try_kfree(void* pointer) {
@@ -374,6 +378,12 @@ class SlabAllocator final : private SlabPages, public SlabAllocatorBase {
 
  private:
   [[nodiscard]] unsigned cpu() const { return page_allocator_.machine().cpu(); }
+
+  // The cache of a CPU's last kmalloc. What is freed soon after it was allocated is found there, without a frame to look at.
+  struct alignas(64) Recent {
+    ObjectCache* cache = nullptr;  // never null; one that lives as long as this
+  };
+  std::array<Recent, kMaxCpus> recent_;
 
   // Only the ordinary case: of this CPU's current slab of some cache, in RAM before the first hole.
   [[nodiscard, gnu::always_inline]] bool kfree_fast(void* pointer) {
