@@ -38,6 +38,7 @@ Result<> SlabAllocatorBase::lay_out(ObjectCache& cache, const CacheConfig& confi
   cache.left_ = red ? align : 0;
   cache.free_offset_ = apart ? size + (red ? kWord : 0) : 0;
   cache.stride_ = round_up(cache.left_ + (apart ? cache.free_offset_ + kWord : size), align);
+  cache.reciprocal_ = ~std::uint32_t{0} / cache.stride_ + 1;
   unsigned order = 0;
   for (; order <= kMaxSlabOrder + 1; ++order) {
     const std::uint32_t bytes = bytes_of(order);
@@ -60,8 +61,10 @@ std::byte* SlabAllocatorBase::object_at(const ObjectCache& cache, std::byte* sla
 
 unsigned SlabAllocatorBase::number_of(const ObjectCache& cache, const std::byte* slab, const std::byte* object) {
   const auto offset = static_cast<std::uint32_t>(object - slab) - cache.left_;
-  const std::uint32_t number = offset / cache.stride_;
-  return offset % cache.stride_ == 0 && number < cache.objects_ ? number : Slab::kNone;
+  // offset / stride. Exact below a slab's end: the reciprocal is too large by less than 1, the product by less than
+  // offset / 2^32, and that is less than 1 / stride. Beyond it the number does not fit the offset or the slab.
+  const auto number = static_cast<std::uint32_t>(std::uint64_t{offset} * cache.reciprocal_ >> 32U);
+  return number < cache.objects_ && number * cache.stride_ == offset ? number : Slab::kNone;
 }
 
 // ---- The slab's word ----
@@ -206,18 +209,29 @@ Result<void*> SlabAllocatorBase::alloc_slow(unsigned cpu, ObjectCache& cache, Al
 }
 
 Result<> SlabAllocatorBase::free_slow(unsigned cpu, ObjectCache& cache, void* pointer) {
-  auto* object = static_cast<std::byte*>(pointer);
   // Where its slab begins if it is this cache's; else something that is not a slab of this cache is there.
-  auto* address = reinterpret_cast<std::byte*>(reinterpret_cast<std::uintptr_t>(pointer) & cache.slab_mask_);
-  const FrameIndex slab = pages_.frame_of(address);
+  const FrameIndex slab =
+      pages_.frame_of(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(pointer) & cache.slab_mask_));
+  if (slab == kNoFrame) {
+    report(cache, "free of a pointer into no RAM", pointer);
+    return std::unexpected(Error::kCorrupt);
+  }
+  const FrameWord word = frames()[slab].word();
+  if (word.state != FrameState::kSlab || word.owner != cache.id_) {
+    report(cache, "free of a foreign pointer", pointer);
+    return std::unexpected(Error::kCorrupt);
+  }
+  return free_into(cpu, cache, slab, static_cast<std::byte*>(pointer));
+}
+
+// `object` lies in `slab`, which is `cache`'s.
+Result<> SlabAllocatorBase::free_into(unsigned cpu, ObjectCache& cache, FrameIndex slab, std::byte* object) {
   const auto refuse = [&](std::string_view what) -> Result<> {
-    report(cache, what, pointer);
+    report(cache, what, object);
     return std::unexpected(Error::kCorrupt);
   };
-  if (slab == kNoFrame) return refuse("free of a pointer into no RAM");
-  const FrameWord word = frames()[slab].word();
-  if (word.state != FrameState::kSlab || word.owner != cache.id_) return refuse("free of a foreign pointer");
-  const unsigned number = number_of(cache, address, object);
+  const auto address = reinterpret_cast<std::uintptr_t>(object) & cache.slab_mask_;
+  const unsigned number = number_of(cache, reinterpret_cast<const std::byte*>(address), object);
   if (number == Slab::kNone) return refuse("free of a misplaced pointer");
   if (object == cache.cpus_[cpu].free) return refuse("double free");
   if (cache.checked_ || fault_ != nullptr) {
@@ -235,7 +249,6 @@ Result<> SlabAllocatorBase::free_slow(unsigned cpu, ObjectCache& cache, void* po
 void SlabAllocatorBase::push_free(unsigned cpu, ObjectCache& cache, FrameIndex slab, std::byte* object,
                                   unsigned number) {
   std::byte* address = object - (std::size_t{number} * cache.stride_ + cache.left_);
-  ObjectCache::NodeSlabs& node = node_of(cache, slab);
   Slab now = slab_at(slab);
   for (;;) {
     const bool was_full = now.free == Slab::kNone;
@@ -250,6 +263,7 @@ void SlabAllocatorBase::push_free(unsigned cpu, ObjectCache& cache, FrameIndex s
     // The last object of a slab on the node's list: with the lock, so that the list and the word agree.
     bool discard = false;
     {
+      ObjectCache::NodeSlabs& node = node_of(cache, slab);
       const SpinlockGuard guard(node.lock);
       if (!exchange(slab, now, next)) continue;
       discard = node.count > kNodePartialSlabs;
@@ -484,11 +498,14 @@ Result<void*> SlabAllocatorBase::kmalloc_large(unsigned cpu, std::size_t size, A
   return *block;
 }
 
-Result<> SlabAllocatorBase::kfree_slow(unsigned cpu, void* pointer) {
-  if (pointer == nullptr) return {};
-  const FrameIndex block = slab_of(pointer);
+Result<> SlabAllocatorBase::kfree_from(unsigned cpu, FrameIndex frame, void* pointer) {
+  const FrameIndex block = frame == kNoFrame ? kNoFrame : frames().head_of(frame);
   const FrameWord word = block == kNoFrame ? FrameWord{} : frames()[block].word();
-  if (word.state == FrameState::kSlab) return free_slow(cpu, *cache_at(word.owner), pointer);
+  if (word.state == FrameState::kSlab) {
+    ObjectCache& cache = *cache_at(word.owner);
+    if (cache.free_fast(cpu, pointer)) return {};
+    return free_into(cpu, cache, block, static_cast<std::byte*>(pointer));
+  }
   if (word.state != FrameState::kHyp || pages_.address_of(block) != pointer) {
     bad_objects_.fetch_add(1, std::memory_order_relaxed);
     if (log_ != nullptr) log_->print("slab: kfree of {}, which is no object and no block", pointer);

@@ -167,7 +167,8 @@ class ObjectCache {
   std::uint32_t free_offset_ = 0;
 
   std::uint32_t stride_ = 0;
-  std::uint32_t left_ = 0;  // red zone before the object
+  std::uint32_t reciprocal_ = 0;  // 2^32 / stride, rounded up
+  std::uint32_t left_ = 0;        // red zone before the object
   std::uint32_t objects_ = 0;
   std::uint8_t order_ = 0;
   std::uint8_t id_ = 0;
@@ -213,7 +214,8 @@ class SlabAllocatorBase {
   [[nodiscard]] Result<void*> alloc_slow(unsigned cpu, ObjectCache& cache, AllocFlags flags);
   [[nodiscard]] Result<> free_slow(unsigned cpu, ObjectCache& cache, void* pointer);
   [[nodiscard]] Result<void*> kmalloc_large(unsigned cpu, std::size_t size, AllocFlags flags);
-  [[nodiscard]] Result<> kfree_slow(unsigned cpu, void* pointer);
+  // `frame` is the one that `pointer` is in.
+  [[nodiscard]] Result<> kfree_from(unsigned cpu, FrameIndex frame, void* pointer);
   [[nodiscard]] std::size_t usable_size(const void* pointer) const;  // 0: not from kmalloc
 
   // 8 16 32 64 96 128 192 256 512 1024 2048 4096 8192
@@ -263,6 +265,7 @@ class SlabAllocatorBase {
   void release_partials(unsigned cpu, ObjectCache& cache, unsigned of_cpu);
   void flush(unsigned cpu, ObjectCache& cache, unsigned of_cpu);
   void flush_all(unsigned cpu, ObjectCache& cache);
+  [[nodiscard]] Result<> free_into(unsigned cpu, ObjectCache& cache, FrameIndex slab, std::byte* object);
   void push_free(unsigned cpu, ObjectCache& cache, FrameIndex slab, std::byte* object, unsigned number);
 
   // Checked caches: one object at a time, under the node's lock.
@@ -356,11 +359,12 @@ class SlabAllocator final : private SlabPages, public SlabAllocatorBase {
   }
   // nullptr is nothing to free.
   [[gnu::always_inline]] void kfree(void* pointer) {
-    if (!recent_[cpu()].cache->free_fast(cpu(), pointer) && !kfree_fast(pointer)) [[unlikely]]
-      CHECK(kfree_slow(cpu(), pointer));
+    if (!recent_[cpu()].cache->free_fast(cpu(), pointer)) [[unlikely]]
+      CHECK(try_kfree(pointer));
   }
-  [[nodiscard]] Result<> try_kfree(void* pointer) {
-    return kfree_fast(pointer) ? Result<>{} : kfree_slow(cpu(), pointer);
+  [[nodiscard, gnu::noinline]] Result<> try_kfree(void* pointer) {
+    if (pointer == nullptr) return {};
+    return kfree_from(cpu(), SlabAllocator::frame_of(pointer), pointer);
   }
   // `pointer` (or nullptr) with room for `size` bytes; on failure it is as before and still the caller's.
   [[nodiscard]] Result<void*> krealloc(void* pointer, std::size_t size, AllocFlags flags = {}) {
@@ -384,25 +388,6 @@ class SlabAllocator final : private SlabPages, public SlabAllocatorBase {
     ObjectCache* cache = nullptr;  // never null; one that lives as long as this
   };
   std::array<Recent, kMaxCpus> recent_;
-
-  // Only the ordinary case: of this CPU's current slab of some cache, in RAM before the first hole.
-  [[nodiscard, gnu::always_inline]] bool kfree_fast(void* pointer) {
-    if (pointer == nullptr) [[unlikely]]
-      return false;
-    FrameTable& frames = page_allocator_.frames();
-    const Pfn page = cadastre::frame_of(page_allocator_.machine().linear_address(pointer));
-    const FrameIndex index = frames.contiguous_index_of(page);
-    if (index == kNoFrame) [[unlikely]]
-      return false;
-    FrameWord word = frames[index].word();
-    // The frames of a slab but its first say nothing. Whether the one found is this pointer's, free_fast looks.
-    for (unsigned order = 1; word.state == FrameState::kReserved && order <= kMaxSlabOrder; ++order) {
-      word = frames[index >> order << order].word();
-    }
-    if (word.state != FrameState::kSlab) [[unlikely]]
-      return false;
-    return cache_at(word.owner)->free_fast(cpu(), pointer);
-  }
 
   [[nodiscard]] Result<std::byte*> get(unsigned /*cpu*/, unsigned order, AllocFlags flags) override {
     const Result<Pfn> block = page_allocator_.alloc(order, flags);

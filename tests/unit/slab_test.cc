@@ -213,6 +213,22 @@ TEST_CASE("slab: foreign, misplaced and double frees are refused, checked or not
   }
 }
 
+TEST_CASE("slab: of every size, an object is freed by the pointer to its first byte and no other") {
+  SlabFixture f;
+  for (std::size_t size = 8; size <= 32768; size += size < 512 ? 8 : 968) {
+    ObjectCache& cache = f.make(size);
+    std::vector<void*> objects(cache.objects_per_slab() + 1);  // the first slab is not the CPU's own any more
+    REQUIRE(f.slabs.alloc_bulk(cache, objects));
+    for (void* object : std::span(objects).first(cache.objects_per_slab())) {
+      for (const std::size_t beside : {std::size_t{1}, std::size_t{4}, size / 2, size - 1}) {
+        CHECK_EQ(f.slabs.try_free(cache, static_cast<std::byte*>(object) + beside).error(), Error::kCorrupt);
+      }
+    }
+    for (void* object : objects) REQUIRE(f.slabs.try_free(cache, object));
+    REQUIRE(f.slabs.destroy(cache));
+  }
+}
+
 TEST_CASE("slab: checked caches find a double free however late") {
   SlabFixture f;
   ObjectCache& cache = f.make(48, kChecked);
