@@ -247,11 +247,19 @@ DeviceTree::DeviceTree(const void* blob) : blob_(blob) {
   }
 }
 
+// A node with just this name, or else the first that has it before a unit address.
 std::optional<DtNode> DeviceTree::child_of_root(std::string_view name) const {
+  std::optional<DtNode> alike;
   for (const Top& top : top_) {
-    if (DtNode::is_name(top.name, name)) return DtNode(root(), top.offset);
+    if (top.name == name) return DtNode(root(), top.offset);
+    if (!alike && DtNode::is_name(top.name, name)) alike = DtNode(root(), top.offset);
   }
-  return top_.size() < top_.capacity() ? std::nullopt : root().child(name);
+  if (top_.size() < top_.capacity()) return alike;
+  for (const DtNode child : root().children()) {
+    if (child.name() == name) return child;
+    if (!alike && child.is_named(name)) alike = child;
+  }
+  return alike;
 }
 
 std::size_t DeviceTree::size() const {

@@ -162,7 +162,7 @@ void read_nodes(const DeviceTree& tree, HostNodes& nodes, HostDescription& host,
     sort_out(*node, nodes, host);
     if (node->depth() != 1) continue;
     const std::string_view name = node->name();
-    if (auto* place = place_of(name, nodes)) *place = node;
+    if (auto* place = place_of(name, nodes); place != nullptr && !*place) *place = node;
     // [DT 3.4] fixes the name; `device_type` adds nothing to it.
     if (!DtNode::is_name(name, "memory") || !node->is_enabled()) continue;
     has_memory = true;

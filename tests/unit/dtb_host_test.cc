@@ -3,6 +3,10 @@
 #include "tests/unit/dtb_test_support.hh"
 #include "tests/unit/test.hh"
 
+extern "C" {
+#include <libfdt.h>
+}
+
 namespace cadastre {
 namespace {
 
@@ -159,6 +163,15 @@ TEST_CASE("the console's UART is found in a tree that is refused otherwise") {
   const auto uart = find_stdout_uart(blob.bytes());
   CHECK(uart.value_or(HostUart()).base == PhysAddr(0x900'0000));
   CHECK_FALSE(find_stdout_uart(blob.bytes().first(100)).has_value());
+}
+
+TEST_CASE("of several nodes called chosen, the first without a unit address is meant, early and late") {
+  const auto second = [](DtbBuilder& b) { b.begin("chosen").text("stdout-path", "/nowhere").end(); };
+  const auto blob = virt_dtb({.more = second}, [](void* b) { REQUIRE(fdt_add_subnode(b, 0, "chosen@1") >= 0); });
+  const auto reading = read_host_from(blob);
+  REQUIRE(reading.is_accepted);
+  CHECK(reading.host.uart.base == PhysAddr(0x900'0000));
+  CHECK(find_stdout_uart(blob.bytes()).value_or(HostUart()).base == PhysAddr(0x900'0000));
 }
 
 TEST_CASE("an alias that names itself ends the search") {
