@@ -155,10 +155,17 @@ Result<> Memblock::double_array(MemblockType& type, PhysAddr avoid_start, std::u
   const std::uint64_t new_size = whole_pages(new_max * sizeof(MemblockRegion));
   const bool avoid = &type == &reserved_;
   const PhysAddr above = avoid ? avoid_start + capped(avoid_start, avoid_size) : PhysAddr(0);
-  auto base = find_in_range(new_size, kPageSize, above, kAccessible, kNoNode, MemblockFlags::kNone);
+  const auto find_between = [&](PhysAddr start, PhysAddr end) {
+    if (has_mirror_) {
+      if (const auto found = find_in_range(new_size, kPageSize, start, end, kNoNode, MemblockFlags::kMirror)) {
+        return found;
+      }
+    }
+    return find_in_range(new_size, kPageSize, start, end, kNoNode, MemblockFlags::kNone);
+  };
+  auto base = find_between(above, kAccessible);
   if (!base && avoid && avoid_start.value() != 0) {
-    base = find_in_range(new_size, kPageSize, PhysAddr(0), std::min(avoid_start, current_limit_), kNoNode,
-                         MemblockFlags::kNone);
+    base = find_between(PhysAddr(0), std::min(avoid_start, current_limit_));
   }
   if (!base) {
     if (debug_ != nullptr) debug_->print("memblock: no room to double {} to {} entries", type.name, new_max);
@@ -214,25 +221,30 @@ Result<> Memblock::phys_free(PhysAddr base, std::uint64_t size) {
 }
 
 template <class Change>
-Result<> Memblock::change_memory(PhysAddr base, std::uint64_t size, Change change) {
-  const auto slice = isolate_range(memory_, base, size);
+Result<> Memblock::change_range(MemblockType& type, PhysAddr base, std::uint64_t size, Change change) {
+  const auto slice = isolate_range(type, base, size);
   if (!slice) return std::unexpected(slice.error());
-  for (std::size_t i = slice->begin; i < slice->end; ++i) change(memory_.regions[i]);
-  merge(memory_);
+  for (std::size_t i = slice->begin; i < slice->end; ++i) change(type.regions[i]);
+  merge(type);
   return {};
 }
 
 Result<> Memblock::set_node(PhysAddr base, std::uint64_t size, NodeId nid) {
-  return change_memory(base, size, [&](MemblockRegion& region) { region.nid = nid; });
+  return change_range(memory_, base, size, [&](MemblockRegion& region) { region.nid = nid; });
+}
+
+Result<> Memblock::set_reserved_node(PhysAddr base, std::uint64_t size, NodeId nid) {
+  return change_range(reserved_, base, size, [&](MemblockRegion& region) { region.nid = nid; });
 }
 
 Result<> Memblock::set_flags(PhysAddr base, std::uint64_t size, MemblockFlags set) {
   if (has(set, MemblockFlags::kMirror)) has_mirror_ = true;
-  return change_memory(base, size, [&](MemblockRegion& region) { region.flags = region.flags | set; });
+  return change_range(memory_, base, size, [&](MemblockRegion& region) { region.flags = region.flags | set; });
 }
 
 Result<> Memblock::clear_flags(PhysAddr base, std::uint64_t size, MemblockFlags clear) {
-  return change_memory(base, size, [&](MemblockRegion& region) { region.flags = without(region.flags, clear); });
+  return change_range(memory_, base, size,
+                      [&](MemblockRegion& region) { region.flags = without(region.flags, clear); });
 }
 
 void Memblock::trim_memory(std::uint64_t alignment) {
@@ -252,7 +264,7 @@ void Memblock::trim_memory(std::uint64_t alignment) {
 }
 
 Result<> Memblock::enforce_memory_limit(std::uint64_t limit) {
-  if (limit == 0 || limit >= memory_.total_size) return {};
+  if (limit == 0 || limit > memory_.total_size) return {};
   for (const MemblockRegion& region : memory_.all()) {
     if (limit > region.size) {
       limit -= region.size;
@@ -267,7 +279,7 @@ Result<> Memblock::enforce_memory_limit(std::uint64_t limit) {
 
 Result<> Memblock::cap_memory_range(PhysAddr base, std::uint64_t size) {
   size = capped(base, size);
-  if (size == 0) return {};
+  if (size == 0 || memory_.cnt == 0) return {};
   const auto kept = isolate_range(memory_, base, size);
   if (!kept) return std::unexpected(kept.error());
   for (std::size_t i = memory_.cnt; i > 0; --i) {

@@ -97,22 +97,27 @@ class Memblock {
                                  MemblockFlags flags = MemblockFlags::kNone);
   // Takes [base, base + size) out of `reserved`, whoever put it there: it is free again.
   [[nodiscard]] Result<> phys_free(PhysAddr base, std::uint64_t size);
-  // The same by the address in the linear map.
+  // The same by the address in the linear map; nullptr is nothing to free.
   template <Machine M>
   [[nodiscard]] Result<> free(M& machine, const void* pointer, std::uint64_t size) {
+    if (pointer == nullptr) return {};
     return phys_free(machine.linear_address(pointer), size);
   }
 
-  // The node or the flags of what is in `memory` within the range; ranges split and merge as needed.
+  // The node or the flags of what is in `memory` within the range (the node of what is in `reserved`); ranges split
+  // and merge as needed.
   [[nodiscard]] Result<> set_node(PhysAddr base, std::uint64_t size, NodeId nid);
+  [[nodiscard]] Result<> set_reserved_node(PhysAddr base, std::uint64_t size, NodeId nid);
   [[nodiscard]] Result<> set_flags(PhysAddr base, std::uint64_t size, MemblockFlags set);
   [[nodiscard]] Result<> clear_flags(PhysAddr base, std::uint64_t size, MemblockFlags clear);
 
   // Shrinks each range of `memory` to multiples of `alignment` (a power of two); a range with none goes.
   void trim_memory(std::uint64_t alignment);
-  // Keeps `limit` bytes of memory, counted from the bottom; 0 or more than there is changes nothing.
+  // Keeps `limit` bytes of memory, counted from the bottom, and no reservation above; 0 or more than there is changes
+  // nothing.
   [[nodiscard]] Result<> enforce_memory_limit(std::uint64_t limit);
-  // Keeps only [base, base + size) of what may be mapped, and only reservations within it.
+  // Keeps only [base, base + size) of what may be mapped, and only reservations within it. Without any memory yet it
+  // changes nothing.
   [[nodiscard]] Result<> cap_memory_range(PhysAddr base, std::uint64_t size);
 
   // Allocations reserve what they return; the caller owns it until `phys_free`. The contents are undefined.
@@ -216,7 +221,7 @@ class Memblock {
   [[nodiscard]] Result<> remove_range(MemblockType& type, PhysAddr base, std::uint64_t size);
   [[nodiscard]] Result<> double_array(MemblockType& type, PhysAddr avoid_start, std::uint64_t avoid_size);
   template <class Change>
-  [[nodiscard]] Result<> change_memory(PhysAddr base, std::uint64_t size, Change change);
+  [[nodiscard]] Result<> change_range(MemblockType& type, PhysAddr base, std::uint64_t size, Change change);
 
   [[nodiscard]] bool skip(const MemblockRegion& region, NodeId nid, MemblockFlags flags) const;
   [[nodiscard]] Range gap_at(std::size_t index) const;

@@ -148,6 +148,14 @@ class MemblockDriver {
   }
   void set_node() {
     const std::uint64_t bytes = size_to_wrap();
+    if (pick(2) == 0 && !hits_arrays()) {
+      const std::size_t cnt = memblock_.reserved().cnt;
+      if (!worked(memblock_.set_reserved_node(base(), bytes, nid_), memblock_.reserved(), cnt, 2)) return;
+      each([&](Unit& unit) {
+        if (unit.reserved) unit.reserved_nid = nid_;
+      });
+      return;
+    }
     const std::size_t cnt = memblock_.memory().cnt;
     if (!worked(memblock_.set_node(base(), bytes, nid_), memblock_.memory(), cnt, 2)) return;
     each([&](Unit& unit) {
@@ -212,19 +220,18 @@ class MemblockDriver {
   void limit() {
     require(memblock_.enforce_memory_limit(size()).has_value(), "a limit failed");
     if (count_ == 0) return;
-    // Past the unit that the limit is reached with; everything when there is no more than that.
+    // Past the unit that the limit is reached with; everything when there is less than that.
     std::size_t end = 0;
-    for (std::size_t left = count_; end < units_ && left != 0; ++end) left -= model_.units()[end].memory ? 1 : 0;
-    std::size_t beyond = 0;
-    for (std::size_t i = end; i < units_; ++i) beyond += model_.units()[i].memory ? 1 : 0;
-    if (beyond == 0) return;
+    std::size_t left = count_;
+    for (; end < units_ && left != 0; ++end) left -= model_.units()[end].memory ? 1 : 0;
+    if (left != 0) return;
     for (std::size_t i = end; i < units_; ++i) model_.units()[i].memory = model_.units()[i].reserved = false;
   }
   void cap() {
     require(memblock_.cap_memory_range(base(), size_to_wrap()).has_value(), "a cap failed");
     // What it split at the edges may be alike: that is joined with the next change.
     require(memblock_.clear_flags(PhysAddr(0), 0, MemblockFlags::kNone).has_value(), "a change of nothing failed");
-    if (count_ == 0) return;
+    if (count_ == 0 || std::ranges::none_of(model_.units(), &Unit::memory)) return;
     for (std::size_t i = 0; i < units_; ++i) {
       if (i >= at_ && i < at_ + count_) continue;
       Unit& unit = model_.units()[i];

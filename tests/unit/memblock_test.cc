@@ -250,6 +250,38 @@ TEST_CASE("memblock: a memory limit keeps the lowest bytes, a cap keeps a range 
   check_region(memblock.memory().regions[2], 0x40000, 0x1000);
 }
 
+TEST_CASE("memblock: a limit of all there is drops reservations above it; a cap without any memory changes nothing") {
+  Memblock memblock;
+  REQUIRE(memblock.reserve(PhysAddr(0x48000), 0x1000));
+  REQUIRE(memblock.cap_memory_range(PhysAddr(0x10000), 0x1000));
+  CHECK_EQ(memblock.reserved().total_size, 0x1000);
+  REQUIRE(memblock.add(PhysAddr(0x10000), 0x10000));
+  REQUIRE(memblock.reserve(PhysAddr(0x1f800), 0x1000));
+  REQUIRE(memblock.enforce_memory_limit(0x10001));
+  CHECK_EQ(memblock.reserved().total_size, 0x2000);
+  REQUIRE(memblock.enforce_memory_limit(0x10000));
+  CHECK_EQ(memblock.memory().total_size, 0x10000);
+  REQUIRE_EQ(memblock.reserved().cnt, 1);
+  check_region(memblock.reserved().regions[0], 0x1f800, 0x800);
+}
+
+TEST_CASE("memblock: a reservation's node is set apart from its memory's, and keeps it apart from its neighbours") {
+  Memblock memblock;
+  REQUIRE(memblock.add(PhysAddr(0x10000), 0x10000));
+  REQUIRE(memblock.reserve(PhysAddr(0x12000), 0x4000));
+  REQUIRE(memblock.set_reserved_node(PhysAddr(0x10000), 0x4000, 1));
+  REQUIRE_EQ(memblock.reserved().cnt, 2);
+  check_region(memblock.reserved().regions[0], 0x12000, 0x2000);
+  check_region(memblock.reserved().regions[1], 0x14000, 0x2000);
+  CHECK_EQ(memblock.reserved().regions[0].nid, 1);
+  CHECK_EQ(memblock.reserved().regions[1].nid, kNoNode);
+  CHECK_EQ(memblock.memory().cnt, 1);
+  CHECK_EQ(memblock.memory().regions[0].nid, kNoNode);
+  REQUIRE(memblock.set_reserved_node(PhysAddr(0x14000), 0x4000, 1));
+  REQUIRE_EQ(memblock.reserved().cnt, 1);
+  check_region(memblock.reserved().regions[0], 0x12000, 0x4000);
+}
+
 TEST_CASE("memblock: questions about addresses and ranges") {
   Memblock memblock;
   CHECK_EQ(memblock.start_of_memory(), Memblock::kAnywhere);
@@ -294,6 +326,27 @@ TEST_CASE("memblock: a full array is refused before the linear map is up, and do
   CHECK_EQ(memblock.reserved().max, 4 * Memblock::kInitialRegions);
   const std::uint64_t reserved = 2 * Memblock::kInitialRegions * 0x1000 + kMiB;
   CHECK_EQ(memblock.reserved().total_size, reserved + 4 * Memblock::kInitialRegions * sizeof(MemblockRegion));
+}
+
+TEST_CASE("memblock: a doubled array is in mirrored memory if there is room") {
+  constexpr std::uint64_t kRam = 0x4000'0000;
+  constexpr std::uint64_t kArray = 0x2000;  // 256 ranges, in whole pages
+  const auto ram = std::make_unique<FakeRam>(PhysAddr(kRam), 4 * kMiB);
+  Memblock memblock;
+  memblock.allow_resize(*ram);
+  REQUIRE(memblock.add(PhysAddr(kRam), 4 * kMiB));
+  REQUIRE(memblock.set_flags(PhysAddr(kRam + kMiB), kArray, kMirror));
+  for (std::size_t i = 0; i <= Memblock::kInitialRegions; ++i) {
+    REQUIRE(memblock.reserve(PhysAddr(kRam + i * 0x1000), 0x800));
+  }
+  CHECK_EQ(memblock.reserved().max, 2 * Memblock::kInitialRegions);
+  CHECK(memblock.is_reserved(PhysAddr(kRam + kMiB)));
+  CHECK(memblock.is_reserved(PhysAddr(kRam + kMiB + kArray - 1)));
+  for (std::size_t i = memblock.reserved().cnt; i <= 2 * Memblock::kInitialRegions; ++i) {  // no more room there
+    REQUIRE(memblock.reserve(PhysAddr(kRam + kMiB + i * 0x1000), 0x800));
+  }
+  CHECK_EQ(memblock.reserved().max, 4 * Memblock::kInitialRegions);
+  CHECK(memblock.is_reserved(PhysAddr(kRam + 4 * kMiB - 1)));
 }
 
 TEST_CASE("memblock: when the Nth doubling or allocation fails, nothing changed, and the same request works later") {
@@ -424,6 +477,9 @@ TEST_CASE("memblock: a zeroed allocation is zeroed") {
   const auto bytes = memblock.alloc_zeroed(ram, 100, 64);
   REQUIRE(bytes);
   CHECK(std::all_of(*bytes, *bytes + 100, [](std::byte b) { return b == std::byte{0}; }));
+  const std::byte* nothing = nullptr;
+  REQUIRE(memblock.free(ram, nothing, 0x4000'1000));
+  CHECK_EQ(memblock.reserved().total_size, 100);
   REQUIRE(memblock.free(ram, *bytes, 100));
   CHECK_EQ(memblock.reserved().cnt, 0);
 }
