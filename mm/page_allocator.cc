@@ -29,14 +29,18 @@ void PageAllocatorBase::init_zones(const Memblock& memblock, Pfn high_memory, co
   for (unsigned id = 0; id < kMaxZones; ++id) {
     zones_[id].init(frames_, static_cast<NodeId>(id / kZoneKinds), static_cast<ZoneKind>(id % kZoneKinds));
   }
-  // Rounded down to sections, a zone's promise still holds for all of it.
-  const std::uint32_t dma_limit = std::min(frame_of(config.dma_limit), high_memory).value();
-  const std::uint32_t normal = dma_limit & ~(kFramesPerSection - 1);
-  const std::uint32_t highmem = high_memory.value() & ~(kFramesPerSection - 1);
+  // Rounded down to sections, a zone's promise still holds for all of it; and so it does for a last section that RAM fills in
+  // part, if RAM ends before the limit.
+  const Pfn end_of_ram = frame_of(memblock.end_of_memory());
+  const auto whole_sections = [&](Pfn limit) {
+    return limit < end_of_ram ? limit.aligned_down(kFramesPerSection) : end_of_ram;
+  };
+  const Pfn normal = whole_sections(std::min(frame_of(config.dma_limit), high_memory));
+  const Pfn highmem = whole_sections(high_memory);
   for (Section& section : frames_.sections()) {
     ZoneKind kind = ZoneKind::kDma;
-    if (section.first_pfn >= normal) kind = ZoneKind::kNormal;
-    if (section.first_pfn >= highmem) kind = ZoneKind::kHighmem;
+    if (Pfn(section.first_pfn) >= normal) kind = ZoneKind::kNormal;
+    if (Pfn(section.first_pfn) >= highmem) kind = ZoneKind::kHighmem;
     frames_.set_zone(section, static_cast<std::uint8_t>(section.nid * kZoneKinds + static_cast<unsigned>(kind)));
   }
   for (const MemblockRegion& region : memblock.memory().all()) {

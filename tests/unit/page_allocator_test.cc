@@ -79,6 +79,12 @@ TEST_CASE("pages: a long series of frees goes back to the zone in batches") {
   f.check_audit();
 }
 
+TEST_CASE("zones: RAM that ends in the middle of a section is of one zone to its end") {
+  PageFixture f({{.base = kGiB, .size = 33 * kMiB}}, {.high_memory = PhysAddr(kGiB + 33 * kMiB)});
+  CHECK_EQ(f.pages.zone(0, ZoneKind::kDma).present(), 33 * kMiB / kPageSize);
+  CHECK_EQ(f.pages.zone(0, ZoneKind::kHighmem).present(), 0);
+}
+
 TEST_CASE("pages: hypervisor memory is low, guest memory high first, DMA memory within reach") {
   PageFixture f({{.base = kGiB, .size = 96 * kMiB}},
                 {.high_memory = PhysAddr(kGiB + 64 * kMiB), .dma_limit = PhysAddr(kGiB + 16 * kMiB)});
