@@ -60,13 +60,14 @@ while (($#)); do
     --memory) memory=$2 ;;
     --smp) cpus=$2 ;;
     --cpu) cpu=$2 ;;
-    --numa) nodes=$2 ;;
+    --numa) nodes=${2:-none} ;;
     --append) append=$2 ;;
     --timeout) timeout=$2 ;;
   esac
   shift 2
 done
 
+if [[ $config == -* ]]; then config=./$config; fi # no option of anybody's
 ram_bytes=$(bytes "$memory") || usage "--memory '$memory' is not a size like 512M or 3G"
 [[ $cpus =~ ^[1-8]$ ]] || usage "--smp '$cpus' is not a number from 1 to 8"
 [[ $cpu == cortex-a15 || $cpu == cortex-a7 ]] || usage "--cpu '$cpu' is neither cortex-a15 nor cortex-a7"
@@ -118,7 +119,7 @@ if [[ $batch ]]; then
 else
   log=$scratch/console.log
   run_interactive "$timeout" "$log" "${qemu[@]}" \
-    -chardev "stdio,id=console,mux=on,signal=off,logfile=$log" -serial chardev:console -mon chardev=console || status=$?
+    -chardev "stdio,id=console,mux=on,signal=off,logfile=${log//,/,,}" -serial chardev:console -mon chardev=console || status=$?
   # Who leaves with Ctrl-a x meant to.
   if ((status == 0)) && [[ ! $panicked && ! $refused && ! $failed ]]; then exit 0; fi
 fi

@@ -17,7 +17,7 @@ die() {
 # script as well is started with its process id in `child`.
 child=
 make_scratch() {
-  scratch=$(mktemp -d "${TMPDIR:-/tmp}/cadastre.XXXXXX")
+  scratch=$(mktemp -d "${TMPDIR:-/tmp}/cadastre.XXXXXX") || exit $status_not_ready
   trap clean_up EXIT
   trap 'exit 129' HUP
   trap 'exit 130' INT

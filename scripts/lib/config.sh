@@ -40,10 +40,10 @@ numa_nodes() {
 # make_dtb DTS OUTPUT QEMU-ARGUMENT...: the DTB of the machine that QEMU makes of these arguments (`machine` is the value
 # of its -M), with the text of DTS after it, so that DTS adds to the machine's tree, and overrides it.
 make_dtb() {
-  local dts=$1 output=$2 from=$scratch/machine joined=$scratch/joined.dts
+  local dts=$1 output=$2 from=$scratch/machine joined=$scratch/joined.dts name
   shift 2
   [[ -r $dts && -f $dts ]] || refuse "$dts: no such file"
-  qemu-system-arm -M "$machine,dumpdtb=$from.dtb" "$@" -display none >"$from.log" 2>&1 ||
+  qemu-system-arm -M "$machine,dumpdtb=${from//,/,,}.dtb" "$@" -display none >"$from.log" 2>&1 ||
     { cat -- "$from.log" >&2; die 2 "QEMU does not make such a machine"; }
   dtc -q -I dtb -O dts -o "$from.dts" "$from.dtb"
   {
@@ -52,16 +52,21 @@ make_dtb() {
     sed -n 's@^[[:space:]]*/memreserve/@&@p' "$dts"
     sed 's@^/dts-v1/;@@' "$from.dts"
     # The rest of DTS keeps its line numbers for dtc's messages.
-    printf '#line 1 "%s"\n' "$dts"
+    name=${dts//\\/\\\\}
+    printf '#line 1 "%s"\n' "${name//\"/\\\"}"
     sed -e 's@^[[:space:]]*/dts-v1/[[:space:]]*;@@' -e 's@^[[:space:]]*/memreserve/.*@@' "$dts"
   } >"$joined"
   dtc -q -I dts -O dtb -i "$(dirname -- "$dts")" -o "$output" "$joined" || refuse "$dts: dtc does not take it (see above)"
 }
 
-# add_words DTB NODE WORDS: at the end of the node's bootargs. The node is there.
+# text DTB NODE PROPERTY [DEFAULT]: a property that is a string. One that is something else is none: what it should have been
+# the hypervisor says, who looks at everything.
+text() { fdtget -t s -d "${4-}" "$1" "$2" "$3" 2>/dev/null || true; }
+
+# add_words DTB NODE WORDS: at the end of the node's bootargs, if they are a string or not there. The node is there.
 add_words() {
   local old
-  old=$(fdtget -t s -d '' "$1" "$2" bootargs)
+  old=$(fdtget -t s -d '' "$1" "$2" bootargs 2>/dev/null) || return 0
   fdtput -t s "$1" "$2" bootargs "${old:+$old }$3"
 }
 
@@ -70,9 +75,9 @@ guests() {
   local parent node compatible
   for parent in /hypervisor /chosen; do
     for node in $(fdtget -l "$1" "$parent" 2>/dev/null); do
-      compatible=" $(fdtget -t s -d '' "$1" "$parent/$node" compatible) "
+      compatible=" $(text "$1" "$parent/$node" compatible) "
       if [[ $compatible == *@(' cadastre,guest '|' xen,domain ')* &&
-        $(fdtget -t s -d okay "$1" "$parent/$node" status) == @(okay|ok) ]]; then
+        $(text "$1" "$parent/$node" status okay) == @(okay|ok) ]]; then
         echo "$parent/$node"
       fi
     done
@@ -89,7 +94,7 @@ place_modules() {
   for guest in $(guests "$dtb"); do
     for module in $(fdtget -l "$dtb" "$guest"); do
       node=$guest/$module
-      file=$(fdtget -t s -d '' "$dtb" "$node" file)
+      file=$(text "$dtb" "$node" file)
       if [[ -z $file ]]; then continue; fi
       if [[ $file != /* ]]; then file=$directory/$file; fi
       if [[ ! -f $file || ! -r $file ]]; then refuse "$node ($file): no such file: correct its name"; fi

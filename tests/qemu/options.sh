@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# run.sh answers what it cannot do with one line and status 2, before any machine is started.
+# run.sh answers what it cannot do with one line and status 2, before any machine is started; and takes files of any name.
 set -euo pipefail
 # shellcheck source=tests/qemu/lib.sh
 . "$(dirname -- "$0")/lib.sh"
@@ -21,6 +21,7 @@ refused "--memory 'much' is not a size" --memory much
 refused "--smp '0' is not a number" --smp 0
 refused "--cpu 'cortex-a53' is neither" --cpu cortex-a53
 refused "--numa '9' is not a number" --numa 9
+refused "--numa .* is not a number" --numa ""
 refused "--timeout 'soon' is not" --timeout soon
 refused "refused: .*/nowhere.dts: no such file" --config "$scratch/nowhere.dts"
 
@@ -28,3 +29,13 @@ refused "refused: .*/nowhere.dts: no such file" --config "$scratch/nowhere.dts"
 printf '/dts-v1/;\n/ {\n  hypervisor { bootargs = ; };\n};\n' >"$scratch/broken.dts"
 expect 2 run --config "$scratch/broken.dts"
 expect_line 'broken.dts:3' '^run.sh: refused: .*/broken.dts: dtc does not take it'
+
+# Names are names, whatever is in them: of the configuration, of its folder, of a guest's file, of the scratch directory.
+odd="$scratch/-odd, \"a\\b' \$(c)"
+mkdir "$odd"
+sed 's@"\.\./build/[^"]*@"-kernel, 1.bin@' "$root/dts/bare-metal.dts" >"$odd/-guest 1.dts"
+cp "$root/build/armv7-release/guest/bare-metal.bin" "$odd/-kernel, 1.bin"
+cd "$odd"
+TMPDIR=$odd expect 0 run --batch --timeout 60 --config '-guest 1.dts'
+TMPDIR=$odd expect 0 run --batch --timeout 60 --config "$odd/-guest 1.dts"
+cd "$root"
