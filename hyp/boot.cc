@@ -185,19 +185,15 @@ struct Selftest {
 constexpr Selftest kSelftests[] = {{"mm", selftest_memory}, {"walk", selftest_walk}};
 
 void run_selftests(const CommandLine& words, unsigned cpus) {
-  const auto which = words.value("selftest");
-  if (!which) return;
-  const auto* const test = std::ranges::find(kSelftests, *which, &Selftest::name);
-  if (test == std::end(kSelftests)) refuse_to_boot("selftest={}: there is no such test: mm and walk are", *which);
+  const auto* const test = std::ranges::find(kSelftests, words.value("selftest"), &Selftest::name);
+  if (test == std::end(kSelftests)) return;
   const auto seed = static_cast<unsigned>(words.size("seed").value_or(arch::CNTPCT::read()));
   if (!test->run(cpus, seed)) power_off();
 }
 
 // What is watched while guests run.
 void enable_checks(const CommandLine& words) {
-  const auto which = words.value("check");
-  if (!which) return;
-  if (*which != "walk") refuse_to_boot("check={}: there is no such check: walk is one", *which);
+  if (words.value("check") != "walk") return;
   const std::optional<CpuDeviations> cpu = find_deviations();
   if (!cpu)
     refuse_to_boot("check=walk: this CPU's translations are not understood, or there is no memory to ask for them");
@@ -248,14 +244,16 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t dtb_address, std::uint32_t 
   arch::HVBAR::write(reinterpret_cast<std::uintptr_t>(hyp_vectors));
 
   const bool host_is_good = read_host(tree, host, refusals);
+  const CommandLine words(host.hypervisor_bootargs.view());
+  check_command_line(words, refusals);
   if (!read_configuration(tree, configuration, refusals) || !host_is_good) refuse_and_power_off();
   init_boot_cpu(host);
   set_psci_conduit(host.psci.is_smc ? PsciConduit::kSmc : PsciConduit::kHvc);
-  if (CommandLine(host.hypervisor_bootargs.view()).value("memblock") == "debug") memory.memblock.set_debug(&console);
+  if (words.value("memblock") == "debug") memory.memblock.set_debug(&console);
   image = {.base = PhysAddr(load_address), .size = static_cast<std::uint64_t>(__image_end - __image_start)};
   dtb = {.base = PhysAddr(dtb_address), .size = tree.size()};
   fill_memblock();
-  place_cma_areas(host, CommandLine(host.hypervisor_bootargs.view()), memory.memblock, refusals);
+  place_cma_areas(host, words, memory.memblock, refusals);
   if (!refusals.empty()) refuse_and_power_off();
   enter_final_address_space();
   const auto stack = memory.memblock.alloc(HypAddressSpace::kStackBytes, kPageSize).and_then([](PhysAddr frames) {

@@ -14,12 +14,13 @@ constexpr std::string_view kHypervisor = "cadastre,hypervisor";
 constexpr std::string_view kGuest = "cadastre,guest";
 
 // A misspelt name must not pass for a default.
-constexpr std::array<std::string_view, 5> kGuestProperties = {"compatible", "memory", "cpus", "populate",
-                                                              "largest-mapping"};
+constexpr std::array<std::string_view, 2> kHypervisorProperties = {"compatible", "bootargs"};
+constexpr std::array<std::string_view, 6> kGuestProperties = {"compatible", "memory",          "cpus",
+                                                              "populate",   "largest-mapping", "status"};
 constexpr std::array<std::string_view, 4> kKernelProperties = {"file", "reg", "bootargs", "load-offset"};
 constexpr std::array<std::string_view, 2> kInitrdProperties = {"file", "reg"};
 // What a node of any kind may have.
-constexpr std::array<std::string_view, 5> kCommonProperties = {"status", "phandle", "linux,phandle", "#address-cells",
+constexpr std::array<std::string_view, 4> kCommonProperties = {"phandle", "linux,phandle", "#address-cells",
                                                                "#size-cells"};
 
 bool is_among(std::span<const std::string_view> names, std::string_view name) {
@@ -188,6 +189,7 @@ void read_own_binding(const DtNode& hypervisor, Configuration& configuration, Re
   if (!hypervisor.is_compatible(kHypervisor)) {
     refuse(refusals, hypervisor, "not compatible with \"{}\": say so", kHypervisor);
   }
+  refuse_unknown(hypervisor, kHypervisorProperties, refusals);
   for (const DtNode node : hypervisor.children()) {
     if (node.is_enabled()) read_guest(node, configuration, refusals);
   }

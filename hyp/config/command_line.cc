@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 
 namespace cadastre {
 namespace {
@@ -54,6 +55,7 @@ std::optional<std::uint64_t> parse_hexadecimal(std::string_view text) {
   }
   return value;
 }
+
 std::optional<std::uint64_t> parse_decimal(std::string_view text) {
   std::uint64_t value = 0;
   const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -61,7 +63,47 @@ std::optional<std::uint64_t> parse_decimal(std::string_view text) {
   return value;
 }
 
+bool is_lone(const CommandLine::Word& word) {
+  return !word.has_value;
+}
+
+bool has_number(const CommandLine::Word& word) {
+  const auto number = parse_size(word.value);
+  return number && *number <= UINT32_MAX;
+}
+
+struct KnownWord {
+  std::string_view key;
+  std::string_view form;
+  bool (*is_right)(const CommandLine::Word&);
+};
+
+constexpr KnownWord kKnownWords[] = {
+    {.key = "batch", .form = "batch", .is_right = is_lone},
+    {.key = "bench", .form = "bench", .is_right = is_lone},
+    {.key = "memblock", .form = "memblock=debug", .is_right = [](const auto& word) { return word.value == "debug"; }},
+    {.key = "cma", .form = "cma=SIZE[@BASE[-LIMIT]]", .is_right = [](const auto& word) { return word.has_value; }},
+    {.key = "selftest",
+     .form = "selftest=mm or selftest=walk",
+     .is_right = [](const auto& word) { return word.value == "mm" || word.value == "walk"; }},
+    {.key = "seed", .form = "seed=N with a number of 32 bits", .is_right = has_number},
+    {.key = "check", .form = "check=walk", .is_right = [](const auto& word) { return word.value == "walk"; }},
+    {.key = "walk-address", .form = "walk-address=N with a number of 32 bits", .is_right = has_number},
+    {.key = "reset-limit", .form = "reset-limit=N with a number of 32 bits", .is_right = has_number},
+};
+
 }  // namespace
+
+void check_command_line(const CommandLine& line, Refusals& refusals) {
+  for (const CommandLine::Word& word : line) {
+    const auto* const known = std::ranges::find(kKnownWords, word.key, &KnownWord::key);
+    if (known == std::end(kKnownWords)) {
+      refusals.add("/hypervisor: bootargs: unknown word '{}': correct it or remove it", word.key);
+    } else if (!known->is_right(word)) {
+      refusals.add("/hypervisor: bootargs: '{}' has another value than it can: write {}", word.key, known->form);
+    }
+  }
+}
 
 CommandLine::Iterator::Iterator(std::string_view rest) : rest_(rest), at_(rest.data()) {
   ++*this;

@@ -8,6 +8,8 @@
 #include <optional>
 #include <string_view>
 
+#include "platform/dtb/refusals.hh"
+
 namespace cadastre {
 
 class CommandLine {
@@ -51,6 +53,10 @@ class CommandLine::Iterator {
   const char* at_;         // the word's beginning, or the line's end
   Word word_;
 };
+
+// Each word must be one of those that the README lists, and have the value that it wants: a misspelt word would pass for a
+// default. What `cma=` says is for who places it.
+void check_command_line(const CommandLine& line, Refusals& refusals);
 
 // Decimal, or hexadecimal after 0x; then at most one of K, M, G (binary). The whole text, or nothing.
 [[nodiscard]] std::optional<std::uint64_t> parse_size(std::string_view text);

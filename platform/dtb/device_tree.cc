@@ -53,9 +53,8 @@ std::optional<std::uint64_t> DtProperty::number() const {
 
 std::optional<std::string_view> DtProperty::string() const {
   const std::string_view text(reinterpret_cast<const char*>(bytes_.data()), bytes_.size());
-  const std::size_t end = text.find('\0');
-  if (end == std::string_view::npos) return std::nullopt;
-  return text.substr(0, end);
+  if (text.empty() || text.find('\0') != text.size() - 1) return std::nullopt;
+  return text.substr(0, text.size() - 1);
 }
 
 bool DtProperty::lists(std::string_view text) const {

@@ -36,7 +36,7 @@ class DtProperty {
   [[nodiscard]] std::uint64_t number(std::size_t first, std::size_t count) const;
   // A number of one or two cells, whichever the property has; nothing when it has another size.
   [[nodiscard]] std::optional<std::uint64_t> number() const;
-  // The first string; nothing when no terminating zero is there.
+  // The property as a string: nothing when it is numbers, or a list of several strings [DT 2.2.4].
   [[nodiscard]] std::optional<std::string_view> string() const;
   // Whether one of its strings is `text`.
   [[nodiscard]] bool lists(std::string_view text) const;

@@ -119,6 +119,19 @@ case $1 in
     expect 2 run_config
     expect_one_reason '/hypervisor/it/kernel \(.*/kernel\): the file is empty'
     ;;
+  no-strings)
+    # What should be text is a number, where the script looks too: the hypervisor says so, of each.
+    configure 0x4000000 "$bare_metal"
+    sed -e 's/file = .*"";/file = <1 2>; bootargs = <1>;/' -e 's/^    it {/    bootargs = <1>;\n&/' -i "$config"
+    expect 2 run_config
+    expect_line '^cadastre: refused: /hypervisor: bootargs must be a string' \
+      '^cadastre: refused: /hypervisor/it/kernel: file must be' '^cadastre: refused: /hypervisor/it/kernel: bootargs must be'
+    ;;
+  bad-command-line)
+    configure 0x4000000 "$bare_metal"
+    expect 2 run_config --append seed=one
+    expect_one_reason "/hypervisor: bootargs: 'seed' "
+    ;;
   file-does-not-fit-into-ram)
     truncate -s 1G "$scratch/kernel"
     configure 0x4000000 "$scratch/kernel"

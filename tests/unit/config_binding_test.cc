@@ -102,6 +102,14 @@ TEST_CASE("a tree without guests is refused") {
                 "/hypervisor: not compatible with \"cadastre,hypervisor\""));
 }
 
+TEST_CASE("what /hypervisor itself says is held against the binding as well") {
+  const auto reading = read_hypervisor([](DtbBuilder& b) {
+    b.text("bootarg", "batch");
+    guest(b, "g");
+  });
+  CHECK(refuses(reading.refusals, "/hypervisor: unknown property 'bootarg'"));
+}
+
 TEST_CASE("each thing wrong with a guest is a line of its own") {
   const auto reading = read_hypervisor([](DtbBuilder& b) {
     b.begin("nokernel").text("compatible", "cadastre,guest").cells("memory", {4096}).cells("cpus", {1, 1});
@@ -126,6 +134,12 @@ TEST_CASE("a kernel node that makes no sense is refused") {
                 "load-offset"));
   CHECK(refuses(with([](DtbBuilder& b) { b.text("bootargs", std::string(1024, 'x')); }).refusals, "at most 1023"));
   CHECK(refuses(with([](DtbBuilder& b) { b.text("bootarg", "x"); }).refusals, "unknown property 'bootarg'"));
+  // A number begins with a zero byte, and two strings are not one.
+  CHECK(refuses(with([](DtbBuilder& b) { b.cells("bootargs", {1}); }).refusals, "bootargs must be a string"));
+  CHECK(refuses(with([](DtbBuilder& b) { b.text("bootargs", std::string("a\0b", 3)); }).refusals,
+                "bootargs must be a string"));
+  // Only a whole guest can be left out.
+  CHECK(refuses(with([](DtbBuilder& b) { b.text("status", "disabled"); }).refusals, "unknown property 'status'"));
   const auto twice = read_hypervisor(
       [](DtbBuilder& b) { guest(b, "g", [](DtbBuilder& g) { g.begin("kernel@1").text("file", "other").end(); }); });
   CHECK(refuses(twice.refusals, "a second kernel node"));

@@ -1,5 +1,6 @@
 #include "hyp/config/command_line.hh"
 
+#include <string>
 #include <vector>
 
 #include "tests/unit/test.hh"
@@ -36,6 +37,30 @@ TEST_CASE("a line of nothing, of spaces or with an open quote has an end") {
   CHECK_FALSE(CommandLine("   ").has(""));
   CHECK_EQ(CommandLine("a=\"open").value("a"), "open");
   CHECK_EQ(CommandLine("\"").begin()->key, "");
+}
+
+TEST_CASE("every word that there is may be on the line; another one, or another value, is refused by its name") {
+  const auto reasons = [](std::string_view text) {
+    Refusals refusals;
+    check_command_line(CommandLine(text), refusals);
+    return refusals;
+  };
+  CHECK(reasons("").empty());
+  CHECK(reasons(
+            "batch bench memblock=debug cma=64M selftest=mm selftest=walk seed=0x1 check=walk walk-address=0xc0208000 "
+            "reset-limit=3")
+            .empty());
+  for (const char* wrong :
+       {"nonsense", "batch=1", "bench=", "memblock", "memblock=yes", "cma", "selftest", "selftest=nm", "seed=x", "seed",
+        "seed=4G", "check=wak", "walk-address=zz", "reset-limit=-1", "=", "\""}) {
+    CAPTURE(wrong);
+    const Refusals refusals = reasons(std::string("batch ") + wrong);
+    REQUIRE_EQ(refusals.count(), 1);
+    CHECK(refusals[0].starts_with("/hypervisor: bootargs: "));
+  }
+  CHECK_EQ(reasons("sed=1")[0], "/hypervisor: bootargs: unknown word 'sed': correct it or remove it");
+  CHECK_EQ(reasons("seed=one")[0],
+           "/hypervisor: bootargs: 'seed' has another value than it can: write seed=N with a number of 32 bits");
 }
 
 TEST_CASE("sizes are decimal or hexadecimal, with a suffix") {
