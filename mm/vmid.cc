@@ -34,7 +34,6 @@ std::uint64_t VmidAllocator::renew(std::uint64_t old) {
     // The running guests are at most kMaxCpus, so there is a free number.
     while (is_used(next_)) ++next_;
   }
-  set_used(next_);
   return generation_.load(std::memory_order_relaxed) | next_++;
 }
 

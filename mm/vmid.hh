@@ -75,6 +75,7 @@ class VmidAllocator {
   // What each CPU ran when the generation began.
   std::array<std::uint64_t, kMaxCpus> kept_ GUARDED_BY(lock_){};
   std::array<bool, kMaxCpus> flush_pending_ GUARDED_BY(lock_){};
+  // By those that kept theirs; of the others all below `next_` are.
   std::array<std::uint32_t, kNumbers / 32> used_ GUARDED_BY(lock_){1};
   unsigned next_ GUARDED_BY(lock_) = 1;
 };

@@ -50,6 +50,18 @@ TEST_CASE("a guest that runs while a generation begins keeps its number, on ever
   CHECK(allocator.activate(3, runs).number == number);
 }
 
+TEST_CASE("a guest that a CPU does not leave for generations keeps its number on the others, and nobody else gets it") {
+  VmidAllocator allocator;
+  Vmid runs;
+  const unsigned number = allocator.activate(3, runs).number;
+  for (unsigned generation = 0; generation < 4; ++generation) {
+    std::deque<Vmid> guests(VmidAllocator::kNumbers);
+    for (Vmid& guest : guests) CHECK(allocator.activate(0, guest).number != number);
+    CHECK(allocator.activate(0, runs).number == number);
+    CHECK(runs.number() == number);
+  }
+}
+
 // A TLB for each CPU that remembers which guest it saw under a number until it is flushed.
 struct Tlbs {
   std::array<std::map<unsigned, std::size_t>, kMaxCpus> seen;
