@@ -57,6 +57,13 @@ TEST_CASE("frames: banks that are no whole sections share a section without shar
   CHECK_EQ(table.frames.index_of(frame_of(PhysAddr(kGiB + 2 * kMiB))), 512);
 }
 
+TEST_CASE("frames: a hole behind the first section is none of its frames") {
+  Table table({{.base = kGiB, .size = 4 * kMiB}, {.base = kGiB + 64 * kMiB, .size = 4 * kMiB}});
+  CHECK_EQ(table.frames.contiguous_index_of(frame_of(PhysAddr(kGiB + 4 * kMiB - 1))), kFramesPerSection - 1);
+  CHECK_EQ(table.frames.index_of(frame_of(PhysAddr(kGiB + 4 * kMiB))), kNoFrame);
+  CHECK_EQ(table.frames.index_of(frame_of(PhysAddr(kGiB + 64 * kMiB))), kFramesPerSection);
+}
+
 TEST_CASE("frames: memory beyond 40 bits, and none at all, are refused") {
   FakeMachine machine({{.base = kGiB, .size = 16 * kMiB}});
   Memblock memblock;
@@ -109,10 +116,43 @@ TEST_CASE("ownership: a block is given to one guest, split, joined, and shared; 
   CHECK_EQ(*ownership.put(frames.pfn_of(600)), 1);
   REQUIRE(ownership.change(frames.pfn_of(600), FrameState::kGuest));
   CHECK_EQ(ownership.change(frames.pfn_of(600), FrameState::kSlab).error(), Error::kCorrupt);
+  frames[511].set_word({.state = FrameState::kHyp, .order = 0, .references = 1});
+  REQUIRE(ownership.join(block, 8));
+  REQUIRE(ownership.join(frames.pfn_of(768), 8));
   REQUIRE(ownership.join(block, 9));
+  CHECK_EQ(frames[511].state(), FrameState::kHyp);
   CHECK_EQ(frames[512].order(), 9);
+  CHECK_EQ(frames[512].gfn(), Gfn(0x40000));
   CHECK_EQ(frames[600].packed(), 0);
   CHECK_EQ(frames.head_of(600), 512);
+}
+
+TEST_CASE("ownership: pages that a guest has in another order do not join") {
+  Table table({{.base = kGiB, .size = 16 * kMiB}});
+  FrameTable& frames = table.frames;
+  Ownership ownership(frames);
+  for (const FrameIndex i : {512U, 513U}) {
+    frames[i].set_word({.state = FrameState::kHyp, .order = 0, .references = 1});
+    REQUIRE(ownership.give(frames.pfn_of(i), 1, Gfn(0x40000 + (513 - i))));
+  }
+  CHECK_EQ(ownership.join(frames.pfn_of(512), 1).error(), Error::kInvalid);
+  CHECK_EQ(frames[513].gfn(), Gfn(0x40000));
+}
+
+TEST_CASE("ownership: what is free, or no RAM, has no owner to change it") {
+  Table table({{.base = kGiB, .size = 16 * kMiB}});
+  Ownership ownership(table.frames);
+  table.frames[512].set_word({.state = FrameState::kFree, .order = 0, .references = 1});
+  const auto refused = [&](Pfn page, Error error) {
+    CHECK_EQ(ownership.give(page, 1, Gfn(0x40000)).error(), error);
+    CHECK_EQ(ownership.change(page, FrameState::kHyp).error(), error);
+    CHECK_EQ(ownership.get(page).error(), error);
+    CHECK_EQ(ownership.put(page).error(), error);
+    CHECK_EQ(ownership.split(page, 0).error(), error);
+    CHECK_EQ(ownership.join(page, 0).error(), error);
+  };
+  refused(table.frames.pfn_of(512), Error::kCorrupt);
+  refused(Pfn(0), Error::kOutOfRange);
 }
 
 TEST_CASE("ownership: the table lets nothing pass between guests, and nothing out of poison") {

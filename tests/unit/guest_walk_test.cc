@@ -227,6 +227,26 @@ TEST_CASE("a CPU that checks domains early differs in just that") {
   CHECK(guest.walk(0x8000'0000));
   guest.mmu.early_domain_check = false;
   CHECK(guest.fault(0x8000'0000).kind == FaultKind::kAccessFlag);
+  // A section of a domain without access whose access flag is clear, and a page of one with access.
+  guest.mmu.dacr = 1U << 10;
+  CHECK(guest.fault(0x8000'0000).kind == FaultKind::kAccessFlag);
+  guest.page(0x9000'1000, 0x12'3000 | kSmallPage | kPageRw, 5 << 5);
+  guest.mmu.early_domain_check = true;
+  CHECK(guest.fault(0x8000'0000).kind == FaultKind::kDomain);
+  CHECK(guest.walk(0x9000'1000));
+}
+
+TEST_CASE("what is not global says so, in sections and in pages") {
+  ShortGuest guest;
+  for (const bool global : {true, false}) {
+    guest.section(0x8000'0000, kSection | kSectionRw | (global ? 0U : 1U << 17));
+    guest.page(0x9000'3000, 0x0012'3000 | kSmallPage | kPageRw | (global ? 0U : 1U << 11));
+    for (const std::uint32_t address : {0x8000'0000U, 0x9000'3000U}) {
+      const auto result = guest.walk(address);
+      REQUIRE(result);
+      CHECK(result->stage1.global == global);
+    }
+  }
 }
 
 // ---- Random guests against the reference

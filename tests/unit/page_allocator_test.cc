@@ -205,6 +205,19 @@ TEST_CASE("pages: poison finds who writes to a free page") {
   CHECK_EQ(*f.pages.alloc(0), page);
   CHECK_EQ(f.pages.bad_frames(), 1);
   CHECK_NE(f.log.lines.back().find("written to while it was free"), std::string::npos);
+  // All of it alike, but not as it was.
+  f.pages.free(page, 0);
+  std::memset(f.machine.bytes_at(address_of(page)), 0, kPageSize);
+  CHECK_EQ(*f.pages.alloc(0), page);
+  CHECK_EQ(f.pages.bad_frames(), 2);
+}
+
+TEST_CASE("pages: memory of a node that cannot be is refused") {
+  FakeMachine machine({{.base = kGiB, .size = 16 * kMiB}});
+  Memblock memblock;
+  REQUIRE(memblock.add(PhysAddr(kGiB), 16 * kMiB, kMaxNodes));
+  PageAllocator<FakeMachine> pages(machine);
+  CHECK_EQ(pages.init(memblock).error(), Error::kOutOfRange);
 }
 
 TEST_CASE("pages: an order that is too large is invalid, and running out is an answer with a line in the log") {
