@@ -39,14 +39,14 @@ Result<> SlabAllocatorBase::lay_out(ObjectCache& cache, const CacheConfig& confi
   cache.free_offset_ = apart ? size + (red ? kWord : 0) : 0;
   cache.stride_ = round_up(cache.left_ + (apart ? cache.free_offset_ + kWord : size), align);
   cache.reciprocal_ = ~std::uint32_t{0} / cache.stride_ + 1;
+  // With its red zones the largest object may be too large for the largest slab, but not for twice that.
   unsigned order = 0;
-  for (; order <= kMaxSlabOrder + 1; ++order) {
+  for (;; ++order) {
     const std::uint32_t bytes = bytes_of(order);
     const std::uint32_t objects = bytes / cache.stride_;
     const std::uint32_t waste = bytes % cache.stride_;
     if (objects != 0 && (order >= kMaxSlabOrder || (objects >= kMinObjects && waste * 16 <= bytes))) break;
   }
-  if (order > kMaxSlabOrder + 1) return std::unexpected(Error::kInvalid);
   cache.order_ = static_cast<std::uint8_t>(order);
   cache.objects_ = std::min(bytes_of(order) / cache.stride_, kMaxObjects);
   cache.slab_mask_ = ~((std::uintptr_t{kPageSize} << order) - 1);

@@ -1,48 +1,18 @@
 #include "mm/slab.hh"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstring>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "mm/slab_shrinker.hh"
-#include "tests/unit/page_fixture.hh"
-#include "tests/unit/test.hh"
+#include "tests/unit/slab_fixture.hh"
 
 namespace cadastre {
 namespace {
-
-constexpr SlabFlags kFast{};
-constexpr SlabFlags kChecked = kRedZone | kPoisonObjects | kConsistency;
-
-struct SlabFixture : PageFixture {
-  explicit SlabFixture(std::uint64_t size = 32 * kMiB, SlabFlags flags = kFast) : PageFixture(size), slabs(pages) {
-    REQUIRE(slabs.init(0x1234'5678, &log, flags));
-  }
-  ObjectCache& make(std::size_t size, SlabFlags flags = kFast, std::size_t align = sizeof(void*)) {
-    const auto cache = slabs.create({.name = "test", .size = size, .align = align, .flags = flags});
-    REQUIRE(cache);
-    return **cache;
-  }
-  // Everything is back in the pages, but for what the caches of the allocator itself take.
-  void check_nothing_lost(std::uint32_t hyp_before) {
-    slabs.shrink_all();
-    REQUIRE(slabs.audit());
-    CHECK_EQ(counts().hyp, hyp_before);
-  }
-  std::uint32_t hyp_after_shrink() {
-    slabs.shrink_all();
-    return counts().hyp;
-  }
-
-  SlabAllocator<FakeMachine> slabs;
-};
-
-bool is_all(const void* pointer, std::size_t size, int value) {
-  const auto* bytes = static_cast<const unsigned char*>(pointer);
-  return std::all_of(bytes, bytes + size, [&](unsigned char byte) { return byte == value; });
-}
 
 TEST_CASE("slab: objects are distinct, aligned, as large as asked, and come back") {
   for (const SlabFlags flags : {kFast, kChecked}) {
@@ -91,6 +61,23 @@ TEST_CASE("slab: free pointers do not lie in memory as they are") {
   CHECK_NE(link, reinterpret_cast<std::uintptr_t>(a));
 }
 
+TEST_CASE("slab: another seed encodes free pointers another way") {
+  std::set<std::uintptr_t> codes;
+  for (const std::uintptr_t seed : {1U, 2U}) {
+    PageFixture f(32 * kMiB);
+    SlabAllocator slabs(f.pages);
+    REQUIRE(slabs.init(seed, &f.log, kFast));
+    const std::array objects{*slabs.kmalloc(8), *slabs.kmalloc(8)};
+    for (void* object : objects) slabs.kfree(object);
+    std::uintptr_t link = 0;
+    std::memcpy(&link, objects[1], sizeof(link));
+    // Without where it leads and where it is, the secret is left.
+    codes.insert(link ^ reinterpret_cast<std::uintptr_t>(objects[0]) ^
+                 std::byteswap(reinterpret_cast<std::uintptr_t>(objects[1])));
+  }
+  CHECK_EQ(codes.size(), 2);
+}
+
 TEST_CASE("slab: sizes and alignments that make no sense are refused") {
   SlabFixture f;
   const auto refused = [&](const CacheConfig& config) { CHECK_EQ(f.slabs.create(config).error(), Error::kInvalid); };
@@ -98,6 +85,31 @@ TEST_CASE("slab: sizes and alignments that make no sense are refused") {
   refused({.name = "huge", .size = 40000});
   refused({.name = "odd", .size = 8, .align = 24});
   refused({.name = "far", .size = 8, .align = 8192});
+  refused({.name = "one too large", .size = 32769});
+  for (const SlabFlags flags : {kFast, kChecked}) {
+    const auto largest = f.slabs.create({.name = "largest", .size = 32768, .align = kPageSize, .flags = flags});
+    REQUIRE(largest);
+    void* object = *f.slabs.alloc(**largest, kZero);
+    CHECK(is_all(object, 32768, 0));
+    f.slabs.free(**largest, object);
+  }
+}
+
+TEST_CASE("slab: a slab is the smallest that holds 8 objects and wastes a sixteenth at most, or the largest there is") {
+  SlabFixture f;
+  for (std::size_t size = 8; size <= 32768; size += size < 512 ? 8 : 968) {
+    ObjectCache& cache = f.make(size);
+    f.slabs.free(cache, *f.slabs.alloc(cache));
+    const CacheInfo info = f.slabs.info(0, cache);
+    const auto fits = [&](unsigned order) {
+      const std::size_t bytes = kPageSize << order;
+      return bytes / info.stride >= 8 && bytes % info.stride <= bytes / 16;
+    };
+    CHECK_EQ(info.objects_per_slab, (kPageSize << info.order) / info.stride);
+    CHECK((fits(info.order) || info.order == 3));
+    for (unsigned smaller = 0; smaller < info.order; ++smaller) CHECK_FALSE(fits(smaller));
+    REQUIRE(f.slabs.destroy(cache));
+  }
 }
 
 TEST_CASE("slab: there is a limit to the number of caches, and a destroyed one makes room") {
@@ -112,6 +124,7 @@ TEST_CASE("slab: there is a limit to the number of caches, and a destroyed one m
     caches.push_back(*cache);
   }
   CHECK_GT(caches.size(), 32);
+  CHECK_EQ(SlabCache<int, FakeMachine>(f.slabs).init("no more").error(), Error::kLimit);
   REQUIRE(f.slabs.destroy(*caches.back()));
   CHECK(f.slabs.create({.name = "one more", .size = 16}));
 }
@@ -191,6 +204,26 @@ TEST_CASE("slab: shrink gives back what is empty and nothing else") {
   CHECK_EQ(f.slabs.shrink(cache), 1U << info.order);
 }
 
+TEST_CASE("slab: of what becomes empty a cache keeps a few slabs, the rest goes back by itself") {
+  SlabFixture f;
+  ObjectCache& cache = f.make(512);
+  const unsigned each = cache.objects_per_slab();
+  std::vector<void*> objects(std::size_t{each} * 40);
+  REQUIRE(f.slabs.alloc_bulk(cache, objects));
+  // Of each slab one first, so that all of them are partial: most the node's, the last the CPU's.
+  for (std::size_t i = 0; i < objects.size(); i += each) f.slabs.free(cache, objects[i]);
+  for (std::size_t i = 0; i < objects.size(); ++i) {
+    const std::size_t from_the_end = objects.size() - 1 - i;
+    if (from_the_end % each != 0) f.slabs.free(cache, objects[from_the_end]);
+  }
+  REQUIRE(f.slabs.audit());
+  CHECK_LE(f.slabs.info(0, cache).slabs, 12);
+  REQUIRE(f.slabs.alloc_bulk(cache, objects));
+  CHECK_EQ(std::set<void*>(objects.begin(), objects.end()).size(), objects.size());
+  f.slabs.free_bulk(cache, objects);
+  CHECK(f.slabs.destroy(cache));
+}
+
 TEST_CASE("slab: foreign, misplaced and double frees are refused, checked or not") {
   for (const SlabFlags flags : {kFast, kChecked}) {
     SlabFixture f;
@@ -207,6 +240,10 @@ TEST_CASE("slab: foreign, misplaced and double frees are refused, checked or not
     refused(foreign, "free of a foreign pointer");
     const Pfn page = *f.pages.alloc(0);
     refused(f.machine.linear(address_of(page)), "free of a foreign pointer");
+    // A guest whose number is the cache's.
+    REQUIRE(Ownership(f.pages.frames()).give(page, cache.id(), Gfn(7)));
+    refused(f.machine.linear(address_of(page)), "free of a foreign pointer");
+    f.pages.free(page, 0);
     if (flags.has(kConsistency)) refused(static_cast<std::byte*>(object) + 4, "free of a misplaced pointer");
     REQUIRE(f.slabs.try_free(cache, object));
     refused(object, "double free");
@@ -223,6 +260,11 @@ TEST_CASE("slab: of every size, an object is freed by the pointer to its first b
       for (const std::size_t beside : {std::size_t{1}, std::size_t{4}, size / 2, size - 1}) {
         CHECK_EQ(f.slabs.try_free(cache, static_cast<std::byte*>(object) + beside).error(), Error::kCorrupt);
       }
+    }
+    // Behind the last object, where one more would be if the slab were larger.
+    if ((kPageSize << cache.order()) % size != 0) {
+      auto* last = static_cast<std::byte*>(*std::max_element(objects.begin(), objects.end() - 1));
+      CHECK_EQ(f.slabs.try_free(cache, last + size).error(), Error::kCorrupt);
     }
     for (void* object : objects) REQUIRE(f.slabs.try_free(cache, object));
     REQUIRE(f.slabs.destroy(cache));
@@ -265,63 +307,24 @@ TEST_CASE("slab: poison finds a write after the free, and the broken object is n
   CHECK_EQ(f.slabs.bad_objects(), 1);
 }
 
-TEST_CASE("kmalloc: every size up to and beyond the largest class, with room for it, and back") {
-  for (const SlabFlags flags : {kFast, kChecked}) {
-    SlabFixture f(64 * kMiB, flags);
-    const std::uint32_t before = f.hyp_after_shrink();
-    std::vector<void*> all;
-    for (std::size_t size = 1; size < 20000; size = size * 5 / 4 + 1) {
-      void* pointer = *f.slabs.kmalloc(size, kZero);
-      CHECK_GE(f.slabs.ksize(pointer), size);
-      CHECK(is_all(pointer, size, 0));
-      std::memset(pointer, 0xee, size);
-      CHECK_EQ(reinterpret_cast<std::uintptr_t>(pointer) % 8, 0);
-      if ((size & (size - 1)) == 0 && size >= 8 && size <= 4096) {
-        CHECK_EQ(reinterpret_cast<std::uintptr_t>(pointer) % size, 0);
-      }
-      all.push_back(pointer);
-    }
-    for (void* pointer : all) f.slabs.kfree(pointer);
-    f.slabs.kfree(nullptr);
-    f.check_nothing_lost(before);
-    CHECK_EQ(f.slabs.kmalloc(0).error(), Error::kInvalid);
-    CHECK_EQ(f.slabs.kmalloc(5 * kMiB).error(), Error::kInvalid);
+TEST_CASE("slab: each check alone finds what it is for") {
+  for (const SlabFlags flags : {kRedZone, kPoisonObjects, kConsistency}) {
+    SlabFixture f;
+    ObjectCache& cache = f.make(48, flags);
+    auto* object = static_cast<std::byte*>(*f.slabs.alloc(cache));
+    void* other = *f.slabs.alloc(cache);
+    CHECK_EQ(f.slabs.try_free(cache, object + 8).error(), Error::kCorrupt);
+    REQUIRE(f.slabs.try_free(cache, object));
+    REQUIRE(f.slabs.try_free(cache, other));
+    CHECK_EQ(f.slabs.try_free(cache, object).error(), Error::kCorrupt);
+    const std::uint32_t before = f.slabs.bad_objects();
+    if (flags.has(kPoisonObjects)) object[20] = std::byte{1};
+    const std::array objects{*f.slabs.alloc(cache), *f.slabs.alloc(cache)};
+    CHECK_EQ(f.slabs.bad_objects() - before, flags.has(kPoisonObjects) ? 1 : 0);
+    auto* behind = static_cast<std::byte*>(objects[0]) + 48;
+    if (flags.has(kRedZone)) *behind = std::byte{1};
+    CHECK_EQ(f.slabs.try_free(cache, objects[0]).has_value(), !flags.has(kRedZone));
   }
-}
-
-TEST_CASE("kmalloc: a class is the smallest that fits") {
-  SlabFixture f;
-  for (std::size_t size = 1; size <= 8192; ++size) {
-    void* pointer = *f.slabs.kmalloc(size);
-    const std::size_t room = f.slabs.ksize(pointer);
-    REQUIRE_GE(room, size);
-    REQUIRE((room == 8 || room == 96 || room == 192 || room < size * 2));
-    f.slabs.kfree(pointer);
-  }
-}
-
-TEST_CASE("kmalloc: krealloc keeps the contents, and the old memory when there is no new") {
-  SlabFixture f(16 * kMiB);
-  auto* pointer = static_cast<unsigned char*>(*f.slabs.krealloc(nullptr, 10));
-  for (unsigned char i = 0; i < 10; ++i) pointer[i] = i;
-  CHECK_EQ(*f.slabs.krealloc(pointer, 16), pointer);
-  auto* moved = static_cast<unsigned char*>(*f.slabs.krealloc(pointer, 9000));
-  CHECK_NE(moved, pointer);
-  for (unsigned char i = 0; i < 10; ++i) CHECK_EQ(moved[i], i);
-  while (f.slabs.kmalloc(kPageSize << 5U, kNoWarn)) {
-  }
-  CHECK_EQ(f.slabs.krealloc(moved, kPageSize << 6U, kNoWarn).error(), Error::kNoMemory);
-  CHECK_EQ(moved[9], 9);
-  f.slabs.kfree(moved);
-}
-
-TEST_CASE("kmalloc: what it did not return is not freed") {
-  SlabFixture f;
-  void* large = *f.slabs.kmalloc(20000);
-  CHECK_EQ(f.slabs.try_kfree(static_cast<std::byte*>(large) + 4096).error(), Error::kCorrupt);
-  CHECK_EQ(f.slabs.ksize(static_cast<std::byte*>(large) + 4096), 0);
-  f.slabs.kfree(large);
-  CHECK_EQ(f.slabs.try_kfree(large).error(), Error::kCorrupt);
 }
 
 TEST_CASE("slab: objects of a type are constructed and destroyed") {
