@@ -35,8 +35,7 @@ void handle_smccc(Vcpu& vcpu) {
       start_vcpu(vcpu.vm, decision);
       return;
     case Action::kCpuOff:
-      vcpu.state.store(Vcpu::State::kOff, std::memory_order_relaxed);
-      vcpu.vm.psci().stopped(vcpu.index);
+      vcpu.state.store(Vcpu::State::kOff, std::memory_order_relaxed);  // `stopped` when it has left its CPU
       return;
     case Action::kSystemOff:
       vcpu.vm.request_stop(Vm::Stop::kPowerOff, vcpu);

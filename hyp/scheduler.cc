@@ -25,6 +25,7 @@ namespace cadastre {
 namespace {
 
 constexpr std::uint64_t kSlicesPerSecond = 100;
+constexpr std::uint64_t kLeastTurnsPerSecond = 1000;
 
 // One CPU's. All but the list is that CPU's alone.
 class RunQueue {
@@ -43,6 +44,8 @@ class RunQueue {
   [[nodiscard]] Vcpu* pick();
   void arm_timer();
   void switch_to(Vcpu* vcpu);
+  void begin_turn();
+  void put_away(Vcpu& vcpu);
   void run_loaded(Vcpu& vcpu);
   void balance_memory();
   [[nodiscard]] bool merge_guest_memory();
@@ -50,7 +53,10 @@ class RunQueue {
   Spinlock lock_;
   Vcpu* first_ GUARDED_BY(lock_) = nullptr;
   Vcpu* loaded_ = nullptr;
+  Vcpu* last_ = nullptr;  // whose turn it was last, loaded or not
   bool reschedule_ = false;
+  std::uint64_t least_turn_end_ = 0;  // of the loaded one's turn, in ticks of the counter
+  std::uint64_t turn_end_ = 0;
   std::uint32_t pressure_seen_ = 0;  // PageAllocatorBase::pressure
 };
 
@@ -96,10 +102,17 @@ Vcpu* RunQueue::stopping_vcpu() {
 
 void RunQueue::stop(Vcpu& vcpu) {
   if (loaded_ == &vcpu) switch_to(nullptr);
+  if (last_ == &vcpu) last_ = nullptr;
   remove(vcpu);
   Vm& vm = vcpu.vm;
   vcpu.state.store(Vcpu::State::kOff, std::memory_order_relaxed);
   if (vm.vcpu_stopped()) finish_guest(vm);
+}
+
+// After CPU_OFF. The next CPU_ON, by whichever CPU, is not before the old state is out of this CPU's hardware.
+void RunQueue::put_away(Vcpu& vcpu) {
+  switch_to(nullptr);
+  vcpu.vm.psci().stopped(vcpu.index);
 }
 
 // Whether a vCPU in WFI goes on [ARMv7 B1.8.14].
@@ -109,22 +122,32 @@ bool RunQueue::wakes(Vcpu& vcpu) const {
   return loaded_ != &vcpu && virtual_timer_due(vcpu);
 }
 
-// In turn: the one after the loaded one first.
+// In turn: the one after the last one, when the loaded one's slice is over. One that wakes up does not wait for that, only
+// until the other has had its least turn: a guest that does nothing but wake up would leave others no time at all.
 Vcpu* RunQueue::pick() {
   Vcpu* before = nullptr;
   Vcpu* after = nullptr;
   bool passed = false;
+  bool other_woke = false;
   for_each([&](Vcpu& vcpu) {
     if (vcpu.state.load(std::memory_order_acquire) == Vcpu::State::kWaiting) {
       if (loaded_ == &vcpu) sync_list_registers(vcpu);
-      if (wakes(vcpu)) vcpu.state.store(Vcpu::State::kRunnable, std::memory_order_relaxed);
+      if (wakes(vcpu)) {
+        vcpu.state.store(Vcpu::State::kRunnable, std::memory_order_relaxed);
+        other_woke = other_woke || &vcpu != loaded_;
+      }
     }
     if (vcpu.state.load(std::memory_order_acquire) == Vcpu::State::kRunnable) {
       Vcpu*& candidate = passed ? after : before;
       if (candidate == nullptr) candidate = &vcpu;
     }
-    if (&vcpu == loaded_) passed = true;
+    if (&vcpu == last_) passed = true;
   });
+  if (other_woke) turn_end_ = std::min(turn_end_, least_turn_end_);
+  if (loaded_ != nullptr && loaded_->state.load(std::memory_order_relaxed) == Vcpu::State::kRunnable &&
+      now() < turn_end_) {
+    return loaded_;
+  }
   return after != nullptr ? after : before;
 }
 
@@ -143,7 +166,7 @@ void RunQueue::arm_timer() {
     if (state == Vcpu::State::kRunnable && loaded_ != &vcpu) return;
     if (const auto event = next_timer_event(vcpu, loaded_ == &vcpu); event) consider(*event);
   });
-  if (runs) consider(now() + arch::CNTFRQ::read() / kSlicesPerSecond);
+  if (runs) consider(turn_end_);
   set_hyp_timer(deadline);
 }
 
@@ -152,6 +175,13 @@ void RunQueue::switch_to(Vcpu* vcpu) {
   if (loaded_ != nullptr) unload_vcpu(*loaded_);
   loaded_ = vcpu;
   if (vcpu != nullptr) load_vcpu(*vcpu);
+}
+
+void RunQueue::begin_turn() {
+  const std::uint64_t begin = now();
+  const std::uint32_t frequency = arch::CNTFRQ::read();
+  least_turn_end_ = begin + frequency / kLeastTurnsPerSecond;
+  turn_end_ = begin + frequency / kSlicesPerSecond;
 }
 
 void RunQueue::run_loaded(Vcpu& vcpu) {
@@ -205,13 +235,17 @@ void RunQueue::run() {
       handle_interrupts(loaded_);
       continue;
     }
+    const bool goes_on = next == loaded_ && now() < turn_end_;
     switch_to(next);
+    last_ = next;
+    if (!goes_on) begin_turn();
     refresh_vmid(*next);
     update_physical_timer_line(*next);
     if (walk_check.enabled()) [[unlikely]]
       walk_check.sample(*next);
     arm_timer();
     run_loaded(*next);
+    if (next->state.load(std::memory_order_relaxed) == Vcpu::State::kOff) put_away(*next);
   }
 }
 

@@ -14,10 +14,12 @@ namespace {
 constexpr std::uint32_t kTimerEnable = 1U << 0;
 constexpr std::uint32_t kTimerMask = 1U << 1;
 
-// The saved virtual timer's interrupt is due at this physical count.
+// The saved virtual timer's interrupt is due at this count; never, if it is under way already, whether or not the
+// guest lets it in.
 std::optional<std::uint64_t> virtual_deadline(const Vcpu& vcpu) {
   if ((vcpu.virtual_timer.ctl & (kTimerEnable | kTimerMask)) != kTimerEnable) return std::nullopt;
-  return vcpu.virtual_timer.cval + vcpu.vm.counter_offset();
+  if (vcpu.vm.vgic().hardware_active(vcpu.index, guest_map::kVirtualTimerInterrupt)) return std::nullopt;
+  return vcpu.virtual_timer.cval;
 }
 
 }  // namespace

@@ -16,6 +16,7 @@ void Vcpu::reset() {
   virtual_timer = {};
   floating_point = {};
   gich = {};
+  abort_pending = false;
   physical_timer = {};
   set_way = {};
   state.store(State::kOff, std::memory_order_relaxed);

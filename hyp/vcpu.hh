@@ -45,6 +45,7 @@ struct Vcpu {
   arch::VirtualTimer virtual_timer;
   arch::FloatingPoint floating_point;
   GichState gich;
+  bool abort_pending = false;  // HCR.VA: an asynchronous abort that it has masked [ARMv7 B1.8.11]
 
   EmulatedTimer physical_timer;  // CNTP, which traps
   SetWayMaintenance set_way;

@@ -13,7 +13,6 @@ Vm::Vm(OwnerId id, std::string_view name, unsigned vcpus, std::uint64_t memory_s
     : id_(id),
       name_(name),
       vcpu_count_(vcpus),
-      counter_offset_(now()),
       live_(vcpus),
       memory_(id, memory_size, largest_level, root),
       vgic_(vcpus, gic.list_registers()),

@@ -48,8 +48,6 @@ class Vm {
   [[nodiscard]] const MmioMap& devices() const { return devices_; }
   [[nodiscard]] unsigned vcpu_count() const { return vcpu_count_; }
   [[nodiscard]] Vcpu& vcpu(unsigned index) { return *vcpus_[index]; }
-  // CNTVOFF: the virtual count starts with the guest.
-  [[nodiscard]] std::uint64_t counter_offset() const { return counter_offset_; }
 
   // Whether another of its vCPUs ran on this host CPU last: they share a VMID, but each has its own idea of its address space,
   // its ASIDs included, so what the TLB of this CPU remembers is not this one's.
@@ -79,7 +77,6 @@ class Vm {
   const OwnerId id_;
   const std::string_view name_;
   const unsigned vcpu_count_;
-  const std::uint64_t counter_offset_;
   std::atomic<Stop> stop_ = Stop::kNone;
   std::atomic<unsigned> stopped_by_ = 0;
   std::atomic<unsigned> live_;

@@ -63,6 +63,9 @@ void init_world_switch() {
   arch::HCPTR::write(0x33ff);  // RES1 bits; nothing of cp10 and cp11 traps [ARMv7 B4.1.65]
   arch::HSTR::write(0);
   arch::CNTHCTL::write(arch::cnthctl::kPhysicalCountForPl1);
+  // Guests see the physical count anyway. An offset makes a comparator near the count's end overflow in QEMU 7.2, whose clock
+  // then stands still.
+  arch::CNTVOFF::write(0);
   arch::VTCR::write(kVtcr);
   arch::isb();
 }
@@ -75,6 +78,7 @@ void load_vcpu(Vcpu& vcpu) {
     arch::dsb();
     arch::isb();
   }
+  arch::HCR::write(arch::hcr::kGuest | (vcpu.abort_pending ? arch::hcr::kVirtualAbort : 0));
   vcpu.banked.restore();
   vcpu.system.restore();
   vcpu.floating_point.restore();
@@ -86,7 +90,7 @@ void load_vcpu(Vcpu& vcpu) {
   // The timer's interrupt in flight is this vCPU's: active until it deactivates it.
   const bool in_flight = vcpu.vm.vgic().hardware_active(vcpu.index, guest_map::kVirtualTimerInterrupt);
   gic.set_active(virtual_timer_interrupt(), in_flight);
-  vcpu.virtual_timer.restore(vcpu.vm.counter_offset());
+  vcpu.virtual_timer.restore();
 }
 
 void refresh_vmid(Vcpu& vcpu) {
@@ -105,6 +109,7 @@ void unload_vcpu(Vcpu& vcpu) {
   vcpu.gich.vmcr = gich[kGichVmcr];
   vcpu.gich.apr = gich[kGichApr];
   gich[kGichHcr] = 0;
+  vcpu.abort_pending = (arch::HCR::read() & arch::hcr::kVirtualAbort) != 0;  // until the guest takes it
   vcpu.floating_point.save();
   vcpu.system.save();
   vcpu.banked.save();

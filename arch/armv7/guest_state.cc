@@ -66,6 +66,7 @@ void write(const BankedRegisters& registers) {
   OPERATION(amair0, AMAIR0);         \
   OPERATION(amair1, AMAIR1);         \
   OPERATION(vbar, VBAR);             \
+  OPERATION(fcseidr, FCSEIDR);       \
   OPERATION(contextidr, CONTEXTIDR); \
   OPERATION(tpidrurw, TPIDRURW);     \
   OPERATION(tpidruro, TPIDRURO);     \
@@ -107,8 +108,7 @@ void VirtualTimer::save_and_stop() {
   isb();
 }
 
-void VirtualTimer::restore(std::uint64_t offset) const {
-  CNTVOFF::write(offset);
+void VirtualTimer::restore() const {
   CNTKCTL::write(cntkctl);
   CNTV_CVAL::write(cval);
   isb();

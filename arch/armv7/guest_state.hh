@@ -34,6 +34,7 @@ struct SystemRegisters {
   std::uint32_t prrr = 0x00098aa4, nmrr = 0x44e048e0;  // Cortex-A15 TRM 4.2.28, 4.2.29
   std::uint32_t amair0 = 0, amair1 = 0;
   std::uint32_t vbar = 0;
+  std::uint32_t fcseidr = 0;  // moves virtual addresses below 32 MiB, where that is implemented
   std::uint32_t contextidr = 0, tpidrurw = 0, tpidruro = 0, tpidrprw = 0;
   std::uint32_t teecr = 0, teehbr = 0;
 
@@ -41,7 +42,7 @@ struct SystemRegisters {
   void restore() const;
 };
 
-// The virtual timer: its comparator, and its distance from the physical count [ARMv7 B8.1.2].
+// The virtual timer's comparator. Its count is the physical one [ARMv7 B8.1.2].
 struct VirtualTimer {
   std::uint64_t cval = 0;
   std::uint32_t ctl = 0;
@@ -49,7 +50,7 @@ struct VirtualTimer {
 
   // Stops the hardware's timer after saving: nobody's interrupt may come while nobody's vCPU is loaded.
   void save_and_stop();
-  void restore(std::uint64_t offset) const;
+  void restore() const;
 };
 
 // VFPv4 and Advanced SIMD with 32 double registers, as Cortex-A7 and A15 have them.

@@ -81,7 +81,8 @@ inline void invalidate_translation(std::uint32_t address) {
 }  // namespace cadastre::guest
 
 extern "C" {
-std::uint32_t hypervisor_call(std::uint32_t function, std::uint32_t argument);
+std::uint32_t hypervisor_call(std::uint32_t function, std::uint32_t argument, std::uint32_t second = 0,
+                              std::uint32_t third = 0);
 std::uint32_t secure_call(std::uint32_t function, std::uint32_t argument);
 std::uint32_t read_hcr();
 std::uint32_t read_unallocated();

@@ -40,6 +40,7 @@ constexpr std::uint32_t kEnd = 0x10;
 
 namespace psci {
 constexpr std::uint32_t kVersion = 0x8400'0000;
+constexpr std::uint32_t kCpuOn = 0x8400'0003;
 constexpr std::uint32_t kSystemOff = 0x8400'0008;
 constexpr std::uint32_t kSystemReset = 0x8400'0009;
 constexpr std::uint32_t kNoFunction = 0x8400'001f;
@@ -110,6 +111,10 @@ void end_interrupt(std::uint32_t acknowledged) {
 
 std::uint32_t psci_version() {
   return psci::call(psci::kVersion);
+}
+
+std::uint32_t start_cpu(std::uint32_t cpu, std::uint32_t entry, std::uint32_t context) {
+  return hypervisor_call(psci::kCpuOn, cpu, entry, context);
 }
 
 std::uint32_t psci_unknown() {

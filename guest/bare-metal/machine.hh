@@ -43,6 +43,8 @@ void end_interrupt(std::uint32_t acknowledged);
 // PSCI [PSCI 5.1]; the calls that end the guest come back only if they fail.
 std::uint32_t psci_version();
 std::uint32_t psci_unknown();
+// Starts another CPU at `entry`, MMU off, with r0 = `context`; returns PSCI's answer, 0 when it will.
+std::uint32_t start_cpu(std::uint32_t cpu, std::uint32_t entry, std::uint32_t context);
 [[noreturn]] void system_off();
 void system_reset();
 

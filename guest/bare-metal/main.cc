@@ -2,7 +2,8 @@
 // RAM, the timer's and the UART's interrupts, what must abort, PSCI.
 //
 // Words on its command line: `reset` resets the machine instead of powering it off, `fail` reports a failure,
-// `hang` never ends, `bench` measures what exits cost (bench.hh) and checks nothing.
+// `hang` never ends. `bench` measures what exits cost (bench.hh); `spin`, `wake` and `second-cpu` are in neighbour.hh; these four
+// check nothing else.
 #include <libfdt.h>
 
 #include <array>
@@ -14,6 +15,7 @@
 #include "guest/bare-metal/exceptions.hh"
 #include "guest/bare-metal/machine.hh"
 #include "guest/bare-metal/memory.hh"
+#include "guest/bare-metal/neighbour.hh"
 #include "guest/bare-metal/print.hh"
 
 extern "C" {
@@ -242,6 +244,12 @@ void measure() {
   system_off();
 }
 
+[[noreturn]] void end_with(void (*function)()) {
+  function();
+  say("ok");
+  system_off();
+}
+
 void run(std::uint32_t dtb) {
   // Aligned reads only, before the MMU is on: libfdt's may not be.
   const volatile std::uint32_t* header = words_at(dtb);
@@ -262,6 +270,9 @@ void run(std::uint32_t dtb) {
     while (true) wait_for_interrupt();
   }
   if (has_word("bench")) measure();
+  if (has_word("spin")) end_with(spin);
+  if (has_word("wake")) end_with(wake);
+  if (has_word("second-cpu")) end_with(check_second_cpu);
 
   start_gic();
   enable_interrupt(machine.timer_interrupt);
