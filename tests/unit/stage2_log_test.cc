@@ -32,7 +32,7 @@ TEST_CASE("what the hypervisor writes is dirty, may the guest write it or not") 
   std::vector<std::uint32_t> words(DirtyLog::words_for(kBlockSize, 3));
   REQUIRE(f.stage2.start_log(kRam, kBlockSize, 3, words));
   // The first is not protected yet, the second never written by the guest: neither faults.
-  for (const std::uint64_t offset : {std::uint64_t{0}, kPageSize}) {
+  for (const std::uint64_t offset : {std::uint64_t{0}, std::uint64_t{kPageSize}}) {
     REQUIRE(f.stage2.prepare_write(kRam + offset, f.ram));
     CHECK(f.stage2.dirty_log().is_dirty(kRam + offset));
   }
