@@ -84,14 +84,24 @@ guests() {
   done
 }
 
+# in_cells COUNT NUMBER: as fdtput -t x takes it.
+in_cells() {
+  local cell
+  for ((cell = $1 - 1; cell >= 0; cell--)); do printf '%x\n' $(($2 >> (32 * cell) & 0xffffffff)); done
+}
+
 # place_modules DTB DIRECTORY RAM-BYTES: gives each `file` of a guest an address, tells the DTB (`reg`) and QEMU
 # (`loader_arguments`). A name in the DTB that is not absolute counts from DIRECTORY.
 loader_arguments=()
 place_modules() {
   local dtb=$1 directory=$2 ram_end=$((ram_base + $3)) half=$(($3 / 2))
   local dtb_start=$((ram_base + (half < dtb_offset_limit ? half : dtb_offset_limit)))
-  local next=$((ram_base + modules_offset)) guest module node file size
+  local next=$((ram_base + modules_offset)) guest module node file size address_cells size_cells
   for guest in $(guests "$dtb"); do
+    # Cadastre's binding has two of each; in Xen's a domain says, one or two.
+    address_cells=2 size_cells=2
+    if [[ $guest == /chosen/* && $(fdtget -t u -d 2 "$dtb" "$guest" '#address-cells') == 1 ]]; then address_cells=1; fi
+    if [[ $guest == /chosen/* && $(fdtget -t u -d 2 "$dtb" "$guest" '#size-cells') == 1 ]]; then size_cells=1; fi
     for module in $(fdtget -l "$dtb" "$guest"); do
       node=$guest/$module
       file=$(text "$dtb" "$node" file)
@@ -104,8 +114,8 @@ place_modules() {
       if ((next + size > ram_end)); then
         refuse "$node ($file): $size bytes do not fit into the machine's RAM of $(($3 >> 20)) MiB: give it more with --memory"
       fi
-      fdtput -t x "$dtb" "$node" reg \
-        "$(printf '%x' $((next >> 32)))" "$(printf '%x' $((next & 0xffffffff)))" 0 "$(printf '%x' "$size")"
+      # shellcheck disable=SC2046 # cells are words
+      fdtput -t x "$dtb" "$node" reg $(in_cells "$address_cells" "$next") $(in_cells "$size_cells" "$size")
       # A comma in a file name is doubled for QEMU.
       loader_arguments+=(-device "loader,file=${file//,/,,},addr=$(printf '0x%x' "$next"),force-raw=on")
       next=$(((next + size + 4095) & ~4095))

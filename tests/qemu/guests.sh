@@ -119,6 +119,20 @@ case $1 in
     expect 2 run_config
     expect_one_reason '/hypervisor/it/kernel \(.*/kernel\): the file is empty'
     ;;
+  xen-binding)
+    # Where a file is, is told in as many cells as its domain has.
+    {
+      echo '/dts-v1/; / { chosen {'
+      for cells in 1 2; do
+        echo "dom$cells { compatible = \"xen,domain\"; memory = <0 0x8000>; cpus = <1>;"
+        echo "#address-cells = <$cells>; #size-cells = <$cells>;"
+        echo "module@1 { compatible = \"multiboot,kernel\", \"multiboot,module\"; file = \"$bare_metal\"; }; };"
+      done
+      echo '}; };'
+    } >"$config"
+    expect 0 run_config
+    expect_line '^cadastre: guest dom1: powered off' '^cadastre: guest dom2: powered off'
+    ;;
   no-strings)
     # What should be text is a number, where the script looks too: the hypervisor says so, of each.
     configure 0x4000000 "$bare_metal"
