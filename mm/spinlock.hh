@@ -7,7 +7,7 @@
 #include <atomic>
 
 #if __STDC_HOSTED__
-#include <sched.h>
+#include <thread>
 #endif
 
 #include "mm/annotations.hh"
@@ -17,7 +17,7 @@ namespace cadastre {
 // Between two looks at a lock. On a host whoever is next in line may not be running: let it.
 inline void spin_wait() {
 #if __STDC_HOSTED__
-  sched_yield();
+  std::this_thread::yield();
 #endif
 }
 
