@@ -29,7 +29,7 @@ inline constexpr AllocFlags kMovable{
 inline constexpr AllocFlags kReclaimable{1U << 3U};  // a shrinker can make its user give it back
 inline constexpr AllocFlags kZero{1U << 4U};         // cleared
 inline constexpr AllocFlags kAtomic{1U << 5U};       // no reclaim; may go below the minimum watermark
-inline constexpr AllocFlags kNoRetry{1U << 6U};      // one try: no direct reclaim
+inline constexpr AllocFlags kNoRetry{1U << 6U};      // shrinkers are asked once at most
 inline constexpr AllocFlags kNoWarn{1U << 7U};       // failing is expected: no line in the log
 inline constexpr AllocFlags kCold{1U << 8U};         // not for this CPU's cache: the page that was longest free
 inline constexpr AllocFlags kThisNode{1U << 9U};     // no other node

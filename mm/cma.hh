@@ -40,8 +40,8 @@ class CmaArea {
                               unsigned order_per_bit, std::span<std::uint32_t> bitmap);
 
   // `count` pages in one piece, aligned to 2^align_order pages, in state kDmaPinned: the caller's until `release`.
-  // Their contents are undefined. kNoMemory when no place is free or can be freed, kInvalid for a count of 0 or an
-  // alignment above the area's.
+  // Their contents are undefined. kNoMemory when no place is free or can be freed, kInvalid for a count of 0 or above
+  // the area's pages, and for an align_order above kMaxOrder.
   [[nodiscard]] Result<Pfn> alloc(unsigned cpu, std::uint32_t count, unsigned align_order);
   // All or some of what `alloc` returned, in units of 2^order_per_bit pages. kInvalid, and nothing changes, for
   // what is not allocated.

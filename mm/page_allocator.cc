@@ -182,7 +182,9 @@ FrameIndex PageAllocatorBase::alloc_from_zones(unsigned cpu, unsigned order, All
     Zone& zone = zones_[id];
     if (flags.has(kThisNode) && zone.nid() != mine.nid) break;
     const Watermarks& marks = zone.watermarks();
-    if (!zone.is_above(mark == Mark::kLow ? marks.low : marks.min, order, highest, flags)) continue;
+    std::uint32_t kept = marks.low;
+    if (mark == Mark::kMin) kept = flags.has(kAtomic) ? marks.min - marks.min / 2 - marks.min / 8 : marks.min;
+    if (!zone.is_above(kept, order, highest, flags)) continue;
     const FrameIndex block = order == 0 ? page_from_zone(mine, id, flags) : block_from_zone(zone, order, type, flags);
     if (block != kNoFrame) return block;
   }

@@ -193,7 +193,8 @@ class PageAllocatorBase {
   }
   // kNoFrame when the CPU's list is empty. Inline, so that what the flags mean is known at compile time.
   [[nodiscard, gnu::always_inline]] FrameIndex take_listed(unsigned cpu, AllocFlags flags) {
-    if (flags.has(kCold)) return kNoFrame;
+    // The list may be of another node's zone, where this one has none.
+    if (flags.has(kCold | kThisNode)) return kNoFrame;
     PerCpu& mine = per_cpu_[cpu];
     PageList& list = mine.hot[mine.first_list[static_cast<unsigned>(highest_zone(flags))] +
                               static_cast<unsigned>(migrate_type(flags))];

@@ -33,7 +33,6 @@ bool Zone::is_above(std::uint32_t mark, unsigned order, ZoneKind highest, AllocF
   std::uint32_t available = buddy.free_frames();
   const bool may_borrow_cma = flags.has(kMovable);
   if (!may_borrow_cma) available -= std::min(available, buddy.free_cma_frames());
-  if (flags.has(kAtomic)) mark -= mark / 2 + mark / 8;
   return available >= mark + reserve(highest) + (1U << order);
 }
 

@@ -126,6 +126,20 @@ TEST_CASE("pages: the nearest node first, then the next; one node only on reques
   f.check_audit();
 }
 
+TEST_CASE(
+    "pages: a request for this node alone fails on a node that has no such memory, whatever the CPU's lists hold") {
+  PageFixture f({{.base = 1 * kGiB, .size = 32 * kMiB}, {.base = 2 * kGiB, .size = 32 * kMiB, .nid = 1}},
+                {.high_memory = PhysAddr(2 * kGiB), .dma_limit = PhysAddr(2 * kGiB)});
+  FakeMachine::current_cpu = 1;
+  f.pages.set_cpu_node(1, 1);
+  // From node 0: more of its pages are on this CPU's list after that.
+  for (int i = 0; i < 3; ++i) CHECK(f.pages.alloc(0));
+  CHECK_FALSE(f.pages.alloc(0, kNoWarn | kThisNode));
+  CHECK(f.pages.alloc(0, kHighmem | kThisNode));
+  FakeMachine::current_cpu = 0;
+  f.check_audit();
+}
+
 TEST_CASE("pages: zeroed pages are zero, in low and in high memory, single and in blocks") {
   PageFixture f({{.base = kGiB, .size = 32 * kMiB}}, {.high_memory = PhysAddr(kGiB + 16 * kMiB)});
   std::memset(f.machine.bytes_at(PhysAddr(kGiB)), 0x5a, 8 * kMiB);
@@ -241,6 +255,17 @@ TEST_CASE("pages: atomic requests may go where others may not") {
   CHECK_GT(more, 0);
   CHECK_GT(f.pages.free_frames(), 0);
   f.check_audit();
+}
+
+TEST_CASE("pages: atomic requests say that memory is low where others would, and go on below that") {
+  PageFixture f(64 * kMiB);
+  const Zone& zone = f.pages.zone(0, ZoneKind::kDma);
+  while (f.pages.pressure() == 0) REQUIRE(f.pages.alloc(3, kAtomic));
+  CHECK_LT(zone.free_frames(), zone.watermarks().low + 8);
+  CHECK_GE(zone.free_frames(), zone.watermarks().low - 8);
+  while (f.pages.alloc(3, kNoWarn | kAtomic)) {
+  }
+  CHECK_LT(zone.free_frames(), zone.watermarks().min);
 }
 
 // Keeps pages and gives them back when asked.
