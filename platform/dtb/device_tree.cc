@@ -29,6 +29,16 @@ bool is_aligned(std::size_t value, std::size_t alignment) {
   return value % alignment == 0;
 }
 
+// Whether a walk over the structure comes to an end. libfdt's own would not: to it (1.6.1) the tag that follows a property of
+// -12 bytes is that property.
+bool has_end(const void* blob) {
+  int next = 0;
+  for (int at = 0; fdt_next_tag(blob, at, &next) != FDT_END; at = next) {
+    if (next <= at) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 std::uint32_t DtProperty::cell(std::size_t i) const {
@@ -223,7 +233,7 @@ std::optional<DeviceTree> DeviceTree::open(std::span<const std::byte> blob, Refu
     refusals.add("device tree: misaligned: it and its reservations start at multiples of 8 bytes, its structure of 4");
     return std::nullopt;
   }
-  if (const int error = fdt_check_full(start, *size); error != 0) {
+  if (const int error = has_end(start) ? fdt_check_full(start, *size) : -FDT_ERR_BADSTRUCTURE; error != 0) {
     refusals.add("device tree: broken or cut short ({}): rebuild it with dtc", fdt_strerror(error));
     return std::nullopt;
   }
@@ -234,7 +244,7 @@ std::optional<DeviceTree> DeviceTree::open_unchecked(std::span<const std::byte> 
   const void* start = blob.data();
   if (blob.size() < kHeaderSize || !is_plausible(start_of(blob)) || start_of(blob).size > blob.size() ||
       !is_aligned(reinterpret_cast<std::uintptr_t>(start), 8) || fdt_check_header(start) != 0 ||
-      !is_aligned(fdt_off_dt_struct(start), 4)) {
+      !is_aligned(fdt_off_dt_struct(start), 4) || !has_end(start)) {
     return std::nullopt;
   }
   return DeviceTree(start);

@@ -5,6 +5,10 @@
 #include "tests/unit/dtb_test_support.hh"
 #include "tests/unit/test.hh"
 
+extern "C" {
+#include <libfdt.h>
+}
+
 namespace cadastre {
 namespace {
 
@@ -48,6 +52,16 @@ TEST_CASE("a tree whose file was cut off and whose rest is zero is refused") {
   const std::size_t half = blob.bytes().size() / 2;
   std::memset(blob.data() + half, 0, blob.bytes().size() - half);
   CHECK(refuses(read_host_from(blob).refusals, "broken or cut short"));
+}
+
+TEST_CASE("a property that is followed by itself is refused, and the search for a console ends there too") {
+  Blob blob = virt_dtb();
+  int length = 0;
+  struct fdt_property* property = fdt_get_property_w(blob.data(), 0, "#address-cells", &length);
+  REQUIRE(property != nullptr);
+  property->len = cpu_to_fdt32(static_cast<std::uint32_t>(-12));
+  CHECK(refuses(read_host_from(blob).refusals, "broken or cut short"));
+  CHECK_FALSE(find_stdout_uart(blob.bytes()).has_value());
 }
 
 TEST_CASE("bytes after the tree do not matter") {
