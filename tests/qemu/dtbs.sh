@@ -76,10 +76,12 @@ case $1 in
     expect_one_reason '/: #address-cells'
     ;;
   too-little-memory)
-    # The image itself lies at 0x4020'0000.
-    fdtput -t x "$dtb" "$memory" reg 0 40000000 0 280000
-    expect 2 start "$dtb"
-    expect_one_reason '/memory'
+    # Besides the image, which lies at 0x4020'0000: a page, then not enough for frames and the first slabs.
+    for size in 1000 8000; do
+      fdtput -t x "$dtb" "$memory" reg 0 40000000 0 "$size"
+      expect 2 start "$dtb"
+      expect_one_reason '/memory'
+    done
     ;;
   svc-mode)
     machine=virt,gic-version=2
