@@ -58,7 +58,7 @@ TEST_CASE("frames: banks that are no whole sections share a section without shar
 }
 
 TEST_CASE("frames: a hole behind the first section is none of its frames") {
-  Table table({{.base = kGiB, .size = 4 * kMiB}, {.base = kGiB + 64 * kMiB, .size = 4 * kMiB}});
+  const Table table({{.base = kGiB, .size = 4 * kMiB}, {.base = kGiB + 64 * kMiB, .size = 4 * kMiB}});
   CHECK_EQ(table.frames.contiguous_index_of(frame_of(PhysAddr(kGiB + 4 * kMiB - 1))), kFramesPerSection - 1);
   CHECK_EQ(table.frames.index_of(frame_of(PhysAddr(kGiB + 4 * kMiB))), kNoFrame);
   CHECK_EQ(table.frames.index_of(frame_of(PhysAddr(kGiB + 64 * kMiB))), kFramesPerSection);
