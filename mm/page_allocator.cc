@@ -182,6 +182,7 @@ FrameIndex PageAllocatorBase::alloc_from_zones(unsigned cpu, unsigned order, All
     Zone& zone = zones_[id];
     if (flags.has(kThisNode) && zone.nid() != mine.nid) break;
     const Watermarks& marks = zone.watermarks();
+    // kAtomic goes down to three eighths of the minimum, but only on the second try: the first one says that memory is low.
     std::uint32_t kept = marks.low;
     if (mark == Mark::kMin) kept = flags.has(kAtomic) ? marks.min - marks.min / 2 - marks.min / 8 : marks.min;
     if (!zone.is_above(kept, order, highest, flags)) continue;

@@ -2,7 +2,8 @@
 //
 //   node n   [ DMA: 32-bit masters reach it ][ NORMAL: in the linear map ][ HIGHMEM: above it ]
 //
-// Edges are rounded down to sections (4 MiB), so a block never lies in two zones.
+// Edges are rounded down to sections (4 MiB), so a block never lies in two zones; RAM that ends in the middle of a section
+// before the edge is the lower zone's to its end.
 #pragma once
 
 #include <array>
