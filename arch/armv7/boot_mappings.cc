@@ -4,8 +4,8 @@
 #include "arch/armv7/boot_tables.h"
 #include "arch/armv7/cp15.hh"
 #include "arch/armv7/layout.hh"
-#include "mm/descriptor.hh"
-#include "mm/hyp_table.hh"
+#include "mm/translation/descriptor.hh"
+#include "mm/translation/hyp_table.hh"
 
 extern "C" cadastre::Entry boot_tables[];  // entry.S: BOOT_TABLES_PAGES pages
 

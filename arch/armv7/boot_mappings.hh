@@ -4,7 +4,7 @@
 
 #include <cstddef>
 
-#include "mm/address.hh"
+#include "mm/base/address.hh"
 
 namespace cadastre::arch {
 

@@ -16,7 +16,7 @@
 #define DESC_NORMAL_PAGE (3 | DESC_ATTRIBUTES(0))
 #define DESC_DEVICE_PAGE (3 | DESC_ATTRIBUTES(1))
 
-// The same values as kHmair0, kHmair1 and kHtcr in mm/hyp_table.hh (asserted in boot_tables.cc), which the final tables are
+// The same values as kHmair0, kHmair1 and kHtcr in mm/translation/hyp_table.hh (asserted in boot_tables.cc), which the final tables are
 // made for: attribute 0 is Normal write-back, 1 Device.
 #define MAIR0_VALUE 0x004404ff
 #define MAIR1_VALUE 0

@@ -4,8 +4,8 @@
 #include <cstdint>
 
 #include "arch/armv7/cp15.hh"
-#include "mm/kmap.hh"
-#include "mm/machine.hh"
+#include "mm/base/machine.hh"
+#include "mm/frames/kmap.hh"
 
 namespace cadastre::arch {
 

@@ -1,4 +1,4 @@
-// HYP's own tables as mm/page_table.hh needs them: where table pages come from, and this CPU's barriers and
+// HYP's own tables as mm/translation/page_table.hh needs them: where table pages come from, and this CPU's barriers and
 // TLB operations.
 #pragma once
 
@@ -11,7 +11,7 @@
 #include "arch/armv7/layout.hh"
 #include "arch/armv7/machine.hh"
 #include "arch/armv7/table_operations.hh"
-#include "mm/hyp_table.hh"
+#include "mm/translation/hyp_table.hh"
 
 namespace cadastre::arch {
 

@@ -14,10 +14,10 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "mm/address.hh"
-#include "mm/fixmap.hh"
-#include "mm/kmap.hh"
-#include "mm/machine.hh"
+#include "mm/base/address.hh"
+#include "mm/base/machine.hh"
+#include "mm/boot/fixmap.hh"
+#include "mm/frames/kmap.hh"
 
 namespace cadastre::layout {
 

@@ -2,8 +2,8 @@
 
 #include "arch/armv7/barrier.hh"
 #include "arch/armv7/cp15.hh"
-#include "mm/check.hh"
-#include "mm/hyp_table.hh"
+#include "mm/base/check.hh"
+#include "mm/translation/hyp_table.hh"
 
 namespace cadastre::arch {
 

@@ -1,4 +1,4 @@
-// The machine as the memory manager needs it (mm/machine.hh): the running CPU, the linear map of low memory,
+// The machine as the memory manager needs it (mm/base/machine.hh): the running CPU, the linear map of low memory,
 // and kmap for the rest.
 #pragma once
 
@@ -7,9 +7,9 @@
 
 #include "arch/armv7/cpu.hh"
 #include "arch/armv7/layout.hh"
-#include "mm/address.hh"
-#include "mm/descriptor.hh"
-#include "mm/machine.hh"
+#include "mm/base/address.hh"
+#include "mm/base/machine.hh"
+#include "mm/translation/descriptor.hh"
 
 namespace cadastre::arch {
 

@@ -2,7 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "mm/check.hh"
+#include "mm/base/check.hh"
 
 // NOLINTBEGIN(bugprone-reserved-identifier, misc-new-delete-overloads, cert-dcl50-cpp): their names are not ours to choose.
 extern "C" {

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "arch/armv7/barrier.hh"
-#include "mm/descriptor.hh"
+#include "mm/translation/descriptor.hh"
 
 namespace cadastre::arch {
 

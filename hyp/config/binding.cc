@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "hyp/config/xen_binding.hh"
-#include "mm/descriptor.hh"
+#include "mm/translation/descriptor.hh"
 
 namespace cadastre {
 namespace {

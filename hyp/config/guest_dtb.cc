@@ -5,7 +5,7 @@
 #include <charconv>
 #include <initializer_list>
 
-#include "hyp/guest_map.hh"
+#include "hyp/guest/guest_map.hh"
 
 extern "C" {
 #include <libfdt.h>

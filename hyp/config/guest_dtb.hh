@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "hyp/config/plan.hh"
-#include "mm/error.hh"
+#include "mm/base/error.hh"
 
 namespace cadastre {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "hyp/guest_map.hh"
+#include "hyp/guest/guest_map.hh"
 
 namespace cadastre {
 namespace {

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "mm/address.hh"
+#include "mm/base/address.hh"
 #include "platform/dtb/device_tree.hh"
 #include "platform/dtb/fixed.hh"
 #include "platform/dtb/host.hh"

@@ -7,7 +7,7 @@
 
 #include "hyp/config/image.hh"
 #include "hyp/config/plan.hh"
-#include "mm/address.hh"
+#include "mm/base/address.hh"
 
 namespace cadastre {
 

@@ -6,8 +6,8 @@
 #include <array>
 #include <cstdint>
 
-#include "mm/address.hh"
-#include "mm/error.hh"
+#include "mm/base/address.hh"
+#include "mm/base/error.hh"
 
 namespace cadastre {
 

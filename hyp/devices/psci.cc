@@ -1,6 +1,6 @@
 #include "hyp/devices/psci.hh"
 
-#include "mm/check.hh"
+#include "mm/base/check.hh"
 
 namespace cadastre {
 

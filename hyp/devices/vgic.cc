@@ -3,7 +3,7 @@
 #include "hyp/devices/vgic.hh"
 
 #include "hyp/devices/bits.hh"
-#include "mm/check.hh"
+#include "mm/base/check.hh"
 
 namespace cadastre {
 

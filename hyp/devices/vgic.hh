@@ -45,8 +45,8 @@
 #include <optional>
 
 #include "hyp/devices/gich_state.hh"
-#include "mm/annotations.hh"
-#include "mm/spinlock.hh"
+#include "mm/base/annotations.hh"
+#include "mm/base/spinlock.hh"
 
 namespace cadastre {
 

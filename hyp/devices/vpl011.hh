@@ -16,8 +16,8 @@
 
 #include "hyp/devices/interrupt_line.hh"
 #include "hyp/devices/text_sink.hh"
-#include "mm/annotations.hh"
-#include "mm/spinlock.hh"
+#include "mm/base/annotations.hh"
+#include "mm/base/spinlock.hh"
 
 namespace cadastre {
 

@@ -16,8 +16,8 @@
 #include <cstdint>
 #include <optional>
 
-#include "mm/access.hh"
-#include "mm/address.hh"
+#include "mm/base/access.hh"
+#include "mm/base/address.hh"
 
 namespace cadastre {
 

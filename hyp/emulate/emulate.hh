@@ -19,7 +19,7 @@
 #include "arch/armv7/psr.hh"
 #include "hyp/emulate/condition.hh"
 #include "hyp/emulate/decode.hh"
-#include "mm/guest_copy.hh"
+#include "mm/guest/guest_copy.hh"
 
 namespace cadastre {
 

@@ -9,7 +9,7 @@
 #include <span>
 #include <string_view>
 
-#include "mm/check.hh"
+#include "mm/base/check.hh"
 
 namespace cadastre {
 

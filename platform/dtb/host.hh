@@ -7,8 +7,8 @@
 #include <optional>
 #include <span>
 
-#include "mm/address.hh"
-#include "mm/machine.hh"
+#include "mm/base/address.hh"
+#include "mm/base/machine.hh"
 #include "platform/dtb/device_tree.hh"
 #include "platform/dtb/fixed.hh"
 #include "platform/dtb/refusals.hh"

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <string_view>
 
-#include "mm/format.hh"
+#include "mm/base/format.hh"
 #include "platform/dtb/fixed.hh"
 
 namespace cadastre {

@@ -6,9 +6,9 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "mm/memblock.hh"
-#include "mm/page_allocator.hh"
-#include "mm/slab.hh"
+#include "mm/boot/memblock.hh"
+#include "mm/frames/page_allocator.hh"
+#include "mm/objects/slab.hh"
 #include "tests/bench/patterns.hh"
 
 namespace cadastre {

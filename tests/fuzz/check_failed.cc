@@ -2,7 +2,7 @@
 #include <cstdlib>
 #include <iostream>
 
-#include "mm/check.hh"
+#include "mm/base/check.hh"
 
 namespace cadastre {
 

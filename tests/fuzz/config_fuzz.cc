@@ -6,7 +6,7 @@
 #include "hyp/config/guest_dtb.hh"
 #include "hyp/config/layout.hh"
 #include "hyp/config/plan_check.hh"
-#include "hyp/guest_map.hh"
+#include "hyp/guest/guest_map.hh"
 #include "tests/fuzz/dtb_input.hh"
 
 namespace cadastre {

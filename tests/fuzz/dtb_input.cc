@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "mm/check.hh"
+#include "mm/base/check.hh"
 #include "platform/dtb/device_tree.hh"
 
 extern "C" {

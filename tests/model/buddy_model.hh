@@ -6,7 +6,7 @@
 #include <map>
 #include <vector>
 
-#include "mm/frame.hh"
+#include "mm/frames/frame.hh"
 
 namespace cadastre {
 

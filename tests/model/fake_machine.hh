@@ -11,10 +11,10 @@
 #include <cstdlib>
 #include <vector>
 
-#include "mm/address.hh"
-#include "mm/kmap.hh"
-#include "mm/machine.hh"
-#include "mm/memblock.hh"
+#include "mm/base/address.hh"
+#include "mm/base/machine.hh"
+#include "mm/boot/memblock.hh"
+#include "mm/frames/kmap.hh"
 
 namespace cadastre {
 

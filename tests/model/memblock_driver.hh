@@ -10,7 +10,7 @@
 #include <string_view>
 #include <utility>
 
-#include "mm/memblock.hh"
+#include "mm/boot/memblock.hh"
 #include "tests/model/choices.hh"
 #include "tests/model/fake_machine.hh"
 #include "tests/model/memblock_model.hh"

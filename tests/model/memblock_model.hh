@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-#include "mm/memblock.hh"
+#include "mm/boot/memblock.hh"
 
 namespace cadastre::model {
 

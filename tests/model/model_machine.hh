@@ -25,11 +25,11 @@
 #include <utility>
 #include <vector>
 
-#include "mm/access.hh"
-#include "mm/address.hh"
-#include "mm/descriptor.hh"
-#include "mm/error.hh"
-#include "mm/stage2_format.hh"
+#include "mm/base/access.hh"
+#include "mm/base/address.hh"
+#include "mm/base/error.hh"
+#include "mm/translation/descriptor.hh"
+#include "mm/translation/stage2_format.hh"
 #include "tests/model/choices.hh"
 
 namespace cadastre::model {

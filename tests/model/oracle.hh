@@ -9,7 +9,7 @@
 #include <deque>
 #include <vector>
 
-#include "mm/stage2.hh"
+#include "mm/translation/stage2.hh"
 #include "tests/model/model_machine.hh"
 
 namespace cadastre::model {

@@ -13,8 +13,8 @@
 #include <utility>
 #include <vector>
 
-#include "mm/cma.hh"
-#include "mm/page_allocator.hh"
+#include "mm/frames/cma.hh"
+#include "mm/frames/page_allocator.hh"
 #include "tests/model/buddy_model.hh"
 #include "tests/model/choices.hh"
 #include "tests/model/fake_machine.hh"

@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 
-#include "mm/access.hh"
+#include "mm/base/access.hh"
 
 namespace cadastre::model {
 

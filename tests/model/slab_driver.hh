@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "mm/slab.hh"
+#include "mm/objects/slab.hh"
 #include "tests/model/choices.hh"
 #include "tests/model/fake_machine.hh"
 

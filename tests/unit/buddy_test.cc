@@ -1,4 +1,4 @@
-#include "mm/buddy.hh"
+#include "mm/frames/buddy.hh"
 
 #include <algorithm>
 #include <random>

@@ -1,4 +1,4 @@
-#include "mm/cma.hh"
+#include "mm/frames/cma.hh"
 
 #include <array>
 #include <vector>

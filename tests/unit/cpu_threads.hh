@@ -6,8 +6,8 @@
 #include <thread>
 #include <vector>
 
-#include "mm/machine.hh"
-#include "mm/spinlock.hh"
+#include "mm/base/machine.hh"
+#include "mm/base/spinlock.hh"
 #include "tests/model/fake_machine.hh"
 
 namespace cadastre {

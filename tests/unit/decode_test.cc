@@ -3,7 +3,7 @@
 #include <random>
 #include <string>
 
-#include "mm/format.hh"
+#include "mm/base/format.hh"
 #include "tests/unit/test.hh"
 
 namespace cadastre {

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <vector>
 
-#include "mm/page_allocator.hh"
+#include "mm/frames/page_allocator.hh"
 #include "tests/unit/page_fixture.hh"
 #include "tests/unit/test.hh"
 

@@ -1,8 +1,8 @@
-#include "mm/fixmap.hh"
+#include "mm/boot/fixmap.hh"
 
 #include <array>
 
-#include "mm/kmap.hh"
+#include "mm/frames/kmap.hh"
 #include "tests/unit/table_environment.hh"
 #include "tests/unit/test.hh"
 

@@ -1,4 +1,4 @@
-#include "mm/format.hh"
+#include "mm/base/format.hh"
 
 #include <array>
 

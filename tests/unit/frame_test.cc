@@ -1,8 +1,8 @@
-#include "mm/frame.hh"
+#include "mm/frames/frame.hh"
 
 #include <memory>
 
-#include "mm/frame_list.hh"
+#include "mm/frames/frame_list.hh"
 #include "tests/model/fake_machine.hh"
 #include "tests/unit/test.hh"
 

@@ -1,4 +1,4 @@
-#include "mm/guest_copy.hh"
+#include "mm/guest/guest_copy.hh"
 
 #include <random>
 #include <vector>

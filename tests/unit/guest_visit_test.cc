@@ -1,4 +1,4 @@
-#include "mm/guest_visit.hh"
+#include "mm/translation/guest_visit.hh"
 
 #include <array>
 #include <vector>

@@ -1,4 +1,4 @@
-#include "mm/guest_walk.hh"
+#include "mm/translation/guest_walk.hh"
 
 #include <random>
 #include <vector>

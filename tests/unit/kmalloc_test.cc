@@ -3,7 +3,7 @@
 #include <cstring>
 #include <vector>
 
-#include "mm/slab.hh"
+#include "mm/objects/slab.hh"
 #include "tests/unit/slab_fixture.hh"
 
 namespace cadastre {

@@ -4,9 +4,9 @@
 #include <random>
 #include <vector>
 
-#include "mm/mempool.hh"
-#include "mm/per_cpu.hh"
-#include "mm/vmalloc.hh"
+#include "mm/objects/mempool.hh"
+#include "mm/objects/per_cpu_allocator.hh"
+#include "mm/objects/vmalloc.hh"
 #include "tests/unit/cpu_threads.hh"
 #include "tests/unit/page_fixture.hh"
 #include "tests/unit/random_runs.hh"

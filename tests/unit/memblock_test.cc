@@ -1,4 +1,4 @@
-#include "mm/memblock.hh"
+#include "mm/boot/memblock.hh"
 
 #include <algorithm>
 #include <array>

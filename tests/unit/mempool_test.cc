@@ -1,10 +1,10 @@
-#include "mm/mempool.hh"
+#include "mm/objects/mempool.hh"
 
 #include <random>
 #include <string>
 #include <vector>
 
-#include "mm/fault.hh"
+#include "mm/translation/fault.hh"
 #include "tests/unit/page_fixture.hh"
 #include "tests/unit/test.hh"
 

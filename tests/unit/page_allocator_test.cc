@@ -1,4 +1,4 @@
-#include "mm/page_allocator.hh"
+#include "mm/frames/page_allocator.hh"
 
 #include <algorithm>
 #include <cstring>

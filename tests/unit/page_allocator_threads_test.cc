@@ -4,9 +4,9 @@
 #include <random>
 #include <vector>
 
-#include "mm/cma.hh"
-#include "mm/page_allocator.hh"
-#include "mm/spinlock.hh"
+#include "mm/base/spinlock.hh"
+#include "mm/frames/cma.hh"
+#include "mm/frames/page_allocator.hh"
 #include "tests/unit/cpu_threads.hh"
 #include "tests/unit/page_fixture.hh"
 #include "tests/unit/random_runs.hh"

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "mm/memblock.hh"
-#include "mm/page_allocator.hh"
+#include "mm/boot/memblock.hh"
+#include "mm/frames/page_allocator.hh"
 #include "tests/model/fake_machine.hh"
 #include "tests/unit/test.hh"
 

@@ -1,11 +1,11 @@
-#include "mm/page_table.hh"
+#include "mm/translation/page_table.hh"
 
 #include <map>
 #include <random>
 #include <string>
 
-#include "mm/hyp_table.hh"
-#include "mm/stage2_format.hh"
+#include "mm/translation/hyp_table.hh"
+#include "mm/translation/stage2_format.hh"
 #include "tests/unit/table_environment.hh"
 #include "tests/unit/test.hh"
 

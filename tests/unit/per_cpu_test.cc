@@ -1,10 +1,11 @@
-#include "mm/per_cpu.hh"
+#include "mm/base/per_cpu.hh"
+#include "mm/objects/per_cpu_allocator.hh"
 
 #include <map>
 #include <random>
 #include <vector>
 
-#include "mm/fault.hh"
+#include "mm/translation/fault.hh"
 #include "tests/unit/page_fixture.hh"
 #include "tests/unit/test.hh"
 

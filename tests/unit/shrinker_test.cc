@@ -1,4 +1,4 @@
-#include "mm/shrinker.hh"
+#include "mm/frames/shrinker.hh"
 
 #include <algorithm>
 #include <array>

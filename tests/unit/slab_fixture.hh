@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "mm/slab.hh"
+#include "mm/objects/slab.hh"
 #include "tests/unit/page_fixture.hh"
 #include "tests/unit/test.hh"
 

@@ -1,4 +1,4 @@
-#include "mm/slab.hh"
+#include "mm/objects/slab.hh"
 
 #include <algorithm>
 #include <array>
@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "mm/slab_shrinker.hh"
+#include "mm/objects/slab_shrinker.hh"
 #include "tests/unit/slab_fixture.hh"
 
 namespace cadastre {

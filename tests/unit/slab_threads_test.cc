@@ -2,7 +2,7 @@
 #include <atomic>
 #include <random>
 
-#include "mm/slab.hh"
+#include "mm/objects/slab.hh"
 #include "tests/unit/cpu_threads.hh"
 #include "tests/unit/page_fixture.hh"
 #include "tests/unit/random_runs.hh"

@@ -8,7 +8,7 @@
 #include <map>
 #include <set>
 
-#include "mm/guest_copy.hh"
+#include "mm/guest/guest_copy.hh"
 #include "tests/unit/test.hh"
 
 namespace cadastre {

@@ -1,4 +1,4 @@
-#include "mm/spinlock.hh"
+#include "mm/base/spinlock.hh"
 
 #include "tests/unit/cpu_threads.hh"
 #include "tests/unit/random_runs.hh"

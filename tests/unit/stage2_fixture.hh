@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <map>
 
-#include "mm/stage2.hh"
+#include "mm/translation/stage2.hh"
 #include "tests/unit/table_environment.hh"
 #include "tests/unit/test.hh"
 

@@ -3,7 +3,7 @@
 #include <random>
 #include <vector>
 
-#include "mm/stage2.hh"
+#include "mm/translation/stage2.hh"
 #include "tests/unit/stage2_fixture.hh"
 
 namespace cadastre {

@@ -1,4 +1,4 @@
-#include "mm/stage2.hh"
+#include "mm/translation/stage2.hh"
 
 #include <algorithm>
 #include <array>

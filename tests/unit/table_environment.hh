@@ -8,9 +8,9 @@
 #include <memory>
 #include <vector>
 
-#include "mm/address.hh"
-#include "mm/descriptor.hh"
-#include "mm/error.hh"
+#include "mm/base/address.hh"
+#include "mm/base/error.hh"
+#include "mm/translation/descriptor.hh"
 
 namespace cadastre {
 

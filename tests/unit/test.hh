@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "mm/check.hh"
+#include "mm/base/check.hh"
 
 #undef CHECK
 #include <doctest/doctest.h>

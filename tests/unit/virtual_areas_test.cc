@@ -1,4 +1,4 @@
-#include "mm/virtual_areas.hh"
+#include "mm/objects/virtual_areas.hh"
 
 #include <map>
 #include <memory>

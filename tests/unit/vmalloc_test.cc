@@ -1,10 +1,10 @@
-#include "mm/vmalloc.hh"
+#include "mm/objects/vmalloc.hh"
 
 #include <map>
 #include <random>
 #include <vector>
 
-#include "mm/fault.hh"
+#include "mm/translation/fault.hh"
 #include "tests/unit/page_fixture.hh"
 #include "tests/unit/table_environment.hh"
 #include "tests/unit/test.hh"

@@ -1,4 +1,4 @@
-#include "mm/vmid.hh"
+#include "mm/translation/vmid.hh"
 
 #include <array>
 #include <deque>

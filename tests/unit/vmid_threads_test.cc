@@ -3,7 +3,7 @@
 #include <random>
 #include <vector>
 
-#include "mm/vmid.hh"
+#include "mm/translation/vmid.hh"
 #include "tests/unit/cpu_threads.hh"
 #include "tests/unit/random_runs.hh"
 #include "tests/unit/test.hh"

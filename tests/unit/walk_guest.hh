@@ -5,7 +5,7 @@
 #include <optional>
 #include <random>
 
-#include "mm/guest_walk.hh"
+#include "mm/translation/guest_walk.hh"
 #include "tests/model/reference_walk.hh"
 #include "tests/unit/test.hh"
 

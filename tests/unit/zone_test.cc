@@ -1,11 +1,11 @@
-#include "mm/zone.hh"
+#include "mm/frames/zone.hh"
 
 #include <array>
 #include <cstdint>
 #include <initializer_list>
 #include <utility>
 
-#include "mm/cma.hh"
+#include "mm/frames/cma.hh"
 #include "tests/unit/page_fixture.hh"
 #include "tests/unit/test.hh"
 

@@ -1,0 +1,266 @@
+// From entry.S to the first guest, in the order of ARCHITECTURE.md, "Boot order". What cannot go on says why
+// in one line, and the machine is switched off.
+#include <algorithm>
+#include <cstdint>
+#include <iterator>
+#include <optional>
+#include <span>
+
+#include "arch/armv7/boot_mappings.hh"
+#include "arch/armv7/cp15.hh"
+#include "arch/armv7/cpu.hh"
+#include "arch/armv7/image.hh"
+#include "arch/armv7/machine.hh"
+#include "arch/armv7/psr.hh"
+#include "hyp/check/bench.hh"
+#include "hyp/check/cpu_translation.hh"
+#include "hyp/check/selftest.hh"
+#include "hyp/check/walk_check.hh"
+#include "hyp/config/command_line.hh"
+#include "hyp/config/plan.hh"
+#include "hyp/config/plan_check.hh"
+#include "hyp/core/address_space.hh"
+#include "hyp/core/cma_areas.hh"
+#include "hyp/core/console.hh"
+#include "hyp/core/cpus.hh"
+#include "hyp/core/cross_call.hh"
+#include "hyp/core/interrupts.hh"
+#include "hyp/core/memory.hh"
+#include "hyp/core/power.hh"
+#include "hyp/core/scheduler.hh"
+#include "hyp/guest/guests.hh"
+#include "hyp/guest/loader.hh"
+#include "hyp/guest/vcpu.hh"
+#include "hyp/guest/vm.hh"
+#include "hyp/guest/world_switch.hh"
+#include "mm/base/address.hh"
+#include "mm/base/check.hh"
+#include "platform/dtb/device_tree.hh"
+#include "platform/dtb/host.hh"
+
+extern "C" [[noreturn]] void continue_on_stack(void* top, void (*next)());
+
+namespace cadastre {
+namespace {
+
+// Where a report goes when the DTB does not even say where the console is: QEMU virt's UART.
+constexpr PhysAddr kFallbackUart(0x0900'0000);
+// Pages that slab caches take for objects of which a guest has one.
+constexpr std::uint64_t kSlabSlack = 16 * kPageSize;
+constexpr unsigned kNoResetLimit = ~0U;
+
+arch::Cpu boot_cpu;  // until the DTB has been read
+HostDescription host;
+Configuration configuration;
+Refusals refusals;
+PhysRange image;  // of the hypervisor, bss and boot stack included
+PhysRange dtb;
+
+[[noreturn]] void refuse_and_power_off() {
+  refusals.print(console);
+  power_off();
+}
+
+template <class... Arguments>
+[[noreturn]] void refuse_to_boot(std::string_view format, const Arguments&... arguments) {
+  refusals.add(format, arguments...);
+  refuse_and_power_off();
+}
+
+// Only what cannot fail unless there is too little RAM or too much in its description.
+void must(const Result<>& result, std::string_view what) {
+  if (!result) refuse_to_boot("/memory: {}: {}; give the machine more RAM", what, to_string(result.error()));
+}
+
+void check_mode(std::uint32_t mode) {
+  if (mode == arch::psr::kHyp) return;
+  // The kernel side of PSCI: from SVC mode the conduit is HVC on a machine without HYP mode [PSCI 5.2.1].
+  set_psci_conduit(PsciConduit::kHvc);
+  refuse_to_boot("CPU: started in mode {:x}, not in HYP mode (0x1a): start QEMU with -M virt,virtualization=on", mode);
+}
+
+DeviceTree open_device_tree(PhysAddr address) {
+  const std::byte* blob = arch::map_boot_dtb(address);
+  const std::span header(blob, DeviceTree::kHeaderSize);
+  const std::optional<std::size_t> size = DeviceTree::blob_size(header, refusals);
+  if (const auto uart = size ? find_stdout_uart(std::span(blob, *size)) : std::nullopt; uart) {
+    console.attach(arch::map_boot_uart(uart->base));
+    host.uart = *uart;
+  }
+  if (!size) refuse_and_power_off();
+  const std::optional<DeviceTree> tree = DeviceTree::open(std::span(blob, *size), refusals);
+  if (!tree) refuse_and_power_off();
+  return *tree;
+}
+
+// What RAM there is, and what of it is taken already.
+void fill_memblock() {
+  Memblock& memblock = memory.memblock;
+  for (const MemoryRegion& region : host.memory) {
+    must(memblock.add(region.base, region.size, region.node), "its regions");
+  }
+  must(memblock.reserve(image.base, image.size), "the image");
+  must(memblock.reserve(dtb.base, dtb.size), "the DTB");
+  for (const PhysRange& range : host.reservations) must(memblock.reserve(range.base, range.size), "/memreserve/");
+  for (const ReservedMemory& reserved : host.reserved_memory) {
+    if (!reserved.is_placed) continue;
+    must(memblock.reserve(reserved.base, reserved.size), "/reserved-memory");
+    if (reserved.no_map) must(memblock.set_flags(reserved.base, reserved.size, MemblockFlags::kNomap), "no-map");
+  }
+  if (host.initrd) must(memblock.reserve(host.initrd->base, host.initrd->size), "initrd");
+  for (const GuestPlan& guest : configuration.guests) {
+    for (const GuestModule* module : {&guest.kernel, &guest.initrd}) {
+      if (module->is_loaded) must(memblock.reserve(module->range.base, module->range.size), "a module");
+    }
+  }
+  memblock.trim_memory(kPageSize);
+}
+
+// Final tables, then memory in the linear map can be used, then a stack with a guard page.
+void enter_final_address_space() {
+  must(hyp_space.build(memory.memblock, {.image = image.base,
+                                         .dtb = dtb.base,
+                                         .dtb_size = static_cast<std::size_t>(dtb.size),
+                                         .uart = host.uart.base}),
+       "HYP's tables");
+  hyp_space.activate();
+  memory.memblock.set_current_limit(address_of(arch::machine.high_memory()));
+  memory.memblock.allow_resize(arch::machine);
+}
+
+void report_memory() {
+  std::uint64_t bytes = 0;
+  for (const MemoryRegion& region : host.memory) {
+    console.print("memory: {} to {}, {} MiB, node {}", region.base, region.end(), region.size >> 20, region.node);
+    bytes += region.size;
+  }
+  const std::uint64_t high = address_of(arch::machine.high_memory()) < memory.memblock.end_of_memory()
+                                 ? memory.memblock.end_of_memory() - address_of(arch::machine.high_memory())
+                                 : 0;
+  console.print("memory: {} MiB, {} MiB of it above the linear map", bytes >> 20, high >> 20);
+  memory.pages.print_zones(console);
+  // The objects of Memory hold zones, free lists, CPUs' lists, memblock's first arrays.
+  const FrameTable& frames = memory.pages.frames();
+  const std::size_t of_frames = frames.count() * sizeof(Frame);
+  console.print("memory: metadata: {} bytes for each of {} frames, {} KiB, and {} KiB besides", sizeof(Frame),
+                frames.count(), of_frames >> 10, (frames.metadata_size() - of_frames + sizeof(memory) + 1023) >> 10);
+}
+
+void init_devices() {
+  const auto map = [](const PhysRange& registers) {
+    const Result<void*> mapped = hyp_space.vmalloc().ioremap(registers.base, static_cast<std::size_t>(registers.size));
+    if (!mapped) refuse_to_boot("/intc: its registers cannot be mapped: {}", to_string(mapped.error()));
+    return *mapped;
+  };
+  gic.attach(map(host.gic.distributor), map(host.gic.cpu_interface), map(host.gic.hypervisor));
+  init_interrupts(host);
+  init_cpu_interrupts();
+}
+
+// The guests' plan against what there is. Nothing is made before all of it is known to be good.
+void check_configuration() {
+  InplaceVector<PhysRange, decltype(host.reserved_memory)::capacity() + 2> occupied;
+  bool fits = occupied.push_back(image) && occupied.push_back(dtb);
+  for (const ReservedMemory& reserved : host.reserved_memory) {
+    if (reserved.no_map) fits = fits && occupied.push_back({.base = reserved.base, .size = reserved.size});
+  }
+  CHECK(fits);
+  const HostResources resources{
+      .free_memory = std::uint64_t{memory.pages.free_frames()} << kPageShift,
+      .guest_overhead = sizeof(Vm) + Stage2<GuestEnvironment>::kRootBytes + kSlabSlack,
+      .vcpu_overhead = sizeof(Vcpu),
+      .max_vcpus = Vm::kMaxVcpus,
+      .memory = std::span(host.memory.begin(), host.memory.size()),
+      .occupied = std::span(occupied.begin(), occupied.size()),
+  };
+  MappedReader reader;
+  if (!check_plan(configuration, resources, reader, refusals)) refuse_and_power_off();
+}
+
+// What the command line asks for, before there is any guest. A machine whose memory manager is not sound runs none.
+struct Selftest {
+  std::string_view name;
+  bool (*run)(unsigned cpus, unsigned seed);
+};
+constexpr Selftest kSelftests[] = {{"mm", selftest_memory}, {"walk", selftest_walk}};
+
+void run_selftests(const CommandLine& words, unsigned cpus) {
+  const auto* const test = std::ranges::find(kSelftests, words.value("selftest"), &Selftest::name);
+  if (test == std::end(kSelftests)) return;
+  const auto seed = static_cast<unsigned>(words.size("seed").value_or(arch::CNTPCT::read()));
+  if (!test->run(cpus, seed)) power_off();
+}
+
+// What is watched while guests run.
+void enable_checks(const CommandLine& words) {
+  if (words.value("check") != "walk") return;
+  const std::optional<CpuDeviations> cpu = find_deviations();
+  if (!cpu)
+    refuse_to_boot("check=walk: this CPU's translations are not understood, or there is no memory to ask for them");
+  const auto address = words.size("walk-address");
+  walk_check.enable(*cpu,
+                    address.transform([](std::uint64_t at) { return GuestVirtAddr(static_cast<std::uint32_t>(at)); }));
+}
+
+// Instructions since entry.S, where the CPU counts them: QEMU does with -icount, and elsewhere the counter stays at 0
+// [ARMv7 C12.8.2].
+void report_boot_cost() {
+  arch::PMSELR::write(0);
+  arch::isb();
+  const std::uint32_t instructions = arch::PMXEVCNTR::read();
+  if (instructions != 0) console.print("boot: {} instructions to first guest entry", instructions);
+}
+
+[[noreturn]] void boot_on_own_stack() {
+  hyp_space.clear_fixmap(layout::Fixmap::kDtb);  // all that it says has been read
+  if (const Result<> done = init_memory(host).and_then(init_cma_areas); !done) {
+    refuse_to_boot("/memory: the page allocator: {}; give the machine more RAM", to_string(done.error()));
+  }
+  report_memory();
+  init_devices();
+  init_world_switch();
+  check_configuration();
+  const unsigned cpus = start_secondary_cpus(host, image.base);
+  console.print("cpus: {} up", cpus);
+  const CommandLine words(host.hypervisor_bootargs.view());
+  run_selftests(words, cpus);
+  if (words.has("bench")) run_benchmarks();
+  enable_checks(words);
+  start_guests(configuration, host, cpus,
+               {.lines = words.has("batch"),
+                .reset_limit = static_cast<unsigned>(words.size("reset-limit").value_or(kNoResetLimit))});
+  report_boot_cost();
+  run_vcpus();
+}
+
+}  // namespace
+
+extern "C" [[noreturn]] void boot_main(std::uint32_t dtb_address, std::uint32_t load_address, std::uint32_t mode) {
+  for (auto* constructor = __init_array_start; constructor != __init_array_end; ++constructor) (*constructor)();
+  console.attach(arch::map_boot_uart(kFallbackUart));
+  const DeviceTree tree = open_device_tree(PhysAddr(dtb_address));
+  check_mode(mode);
+  arch::set_this_cpu(boot_cpu);
+  arch::HVBAR::write(reinterpret_cast<std::uintptr_t>(hyp_vectors));
+
+  const bool host_is_good = read_host(tree, host, refusals);
+  const CommandLine words(host.hypervisor_bootargs.view());
+  check_command_line(words, refusals);
+  if (!read_configuration(tree, configuration, refusals) || !host_is_good) refuse_and_power_off();
+  init_boot_cpu(host);
+  set_psci_conduit(host.psci.is_smc ? PsciConduit::kSmc : PsciConduit::kHvc);
+  if (words.value("memblock") == "debug") memory.memblock.set_debug(&console);
+  image = {.base = PhysAddr(load_address), .size = static_cast<std::uint64_t>(__image_end - __image_start)};
+  dtb = {.base = PhysAddr(dtb_address), .size = tree.size()};
+  fill_memblock();
+  place_cma_areas(host, words, memory.memblock, refusals);
+  if (!refusals.empty()) refuse_and_power_off();
+  enter_final_address_space();
+  const auto stack = memory.memblock.alloc(HypAddressSpace::kStackBytes, kPageSize).and_then([](PhysAddr frames) {
+    return hyp_space.map_stack(arch::this_cpu().index, frames);
+  });
+  if (!stack) refuse_to_boot("/memory: no room for a stack; give the machine more RAM");
+  continue_on_stack(*stack, boot_on_own_stack);
+}
+
+}  // namespace cadastre

@@ -1,0 +1,22 @@
+#include "hyp/core/power.hh"
+
+#include "arch/armv7/barrier.hh"
+
+namespace cadastre {
+namespace {
+PsciConduit conduit = PsciConduit::kSmc;
+}
+
+void set_psci_conduit(PsciConduit which) {
+  conduit = which;
+}
+PsciConduit psci_conduit() {
+  return conduit;
+}
+
+void power_off() {
+  psci_call(conduit, kPsciSystemOff);
+  for (;;) arch::wfi();  // firmware that does not know SYSTEM_OFF
+}
+
+}  // namespace cadastre

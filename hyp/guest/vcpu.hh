@@ -1,0 +1,54 @@
+// One virtual CPU of a guest.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "arch/armv7/guest_frame.h"
+#include "arch/armv7/guest_state.hh"
+#include "hyp/devices/gich_state.hh"
+#include "hyp/devices/vtimer.hh"
+#include "hyp/emulate/set_way.hh"
+
+namespace cadastre {
+
+class Vm;
+
+struct Vcpu {
+  Vcpu(Vm& owner, unsigned number, unsigned host_cpu) : vm(owner), index(number), cpu(host_cpu) { reset(); }
+  Vcpu(const Vcpu&) = delete;
+  Vcpu& operator=(const Vcpu&) = delete;
+
+  // As after power-on: SVC mode, everything masked, MMU and caches off [ARMv7 B1.9.1]. `pc` and r0 to r2 are the loader's.
+  void reset();
+  // Sets it running at `entry` (bit 0: in Thumb state) with r0 = `context`, as PSCI's CPU_ON [PSCI 6.4.3].
+  void start(std::uint32_t entry, std::uint32_t context);
+
+  enum class State : std::uint8_t {
+    kOff,       // waits for CPU_ON, or for good
+    kRunnable,  // wants its CPU
+    kWaiting,   // in WFI: until an interrupt is pending
+  };
+
+  // The registers that every exit stores.
+  GuestFrame frame;
+
+  Vm& vm;
+  const unsigned index;  // in its VM
+  const unsigned cpu;    // the host CPU that it runs on, by its number
+  std::atomic<State> state = State::kOff;
+  Vcpu* next_on_cpu = nullptr;  // the CPU's list of vCPUs
+
+  // What the hardware holds while the vCPU is loaded (hyp/guest/world_switch.hh).
+  arch::BankedRegisters banked;
+  arch::SystemRegisters system;
+  arch::VirtualTimer virtual_timer;
+  arch::FloatingPoint floating_point;
+  GichState gich;
+  bool abort_pending = false;  // HCR.VA: an asynchronous abort that it has masked [ARMv7 B1.8.11]
+
+  EmulatedTimer physical_timer;  // CNTP, which traps
+  SetWayMaintenance set_way;
+};
+
+}  // namespace cadastre

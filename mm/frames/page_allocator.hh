@@ -1,0 +1,372 @@
+// Pages: the zones of all nodes, searched in the order of each request's zonelist, with a list of single
+// pages a CPU in front.
+//
+//   alloc(0)  --> this CPU's list --(empty)--> zonelist: node 0 HIGHMEM, NORMAL, DMA, then the next nearest
+//   node ... free(p,0) --> this CPU's list --(full)---> the zone's buddy system larger orders: the buddy
+//   system at once
+//
+// Usage at boot, once the linear map is up and memblock's `current_limit` is its end:
+//   pages.init(memblock, {.dma_limit = ..., .log = &log});   frames (taken from memblock) and zones for all
+//   memory pages.release(memblock);                                 memblock's free ranges become free pages
+// then from any CPU:
+//   Result<Pfn> page = pages.alloc(0, kZero);                       NORMAL: in the linear map
+//   Result<Pfn> ram = pages.alloc(9, kHighmem | kMovable | kNoWarn | kNoRetry);
+//   pages.free(*page, 0);
+// What `alloc` returns is the caller's until `free`, its first frame in state kHyp (kCmaLent when borrowed
+// from a CMA area, which only kMovable requests do); `Ownership::give` makes it a guest's. A guest's page is
+// cleared when it is freed.
+//
+// Per-CPU lists have no lock: CPU n's belongs to whoever runs as CPU n, with interrupts masked. (Threads in
+// tests: one a CPU number.) Lock order: a zone's lock is innermost, and no two are held together.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+#include "mm/base/machine.hh"
+#include "mm/frames/alloc_flags.hh"
+#include "mm/frames/frame.hh"
+#include "mm/frames/frame_list.hh"
+#include "mm/frames/shrinker.hh"
+#include "mm/frames/zone.hh"
+#include "mm/translation/fault.hh"
+
+namespace cadastre {
+
+// Distances between nodes as in a DTB's distance-map: 10 is local.
+struct NodeDistances {
+  std::array<std::array<std::uint8_t, kMaxNodes>, kMaxNodes> between{};
+
+  constexpr NodeDistances() {
+    for (unsigned from = 0; from < kMaxNodes; ++from) {
+      for (unsigned to = 0; to < kMaxNodes; ++to) between[from][to] = from == to ? 10 : 20;
+    }
+  }
+};
+
+// Who last allocated and freed a block: return addresses.
+struct FrameHistory {
+  const void* allocated_by = nullptr;
+  const void* freed_by = nullptr;
+};
+
+// How users of movable pages give way. Called with no lock held.
+class Migrator {
+ public:
+  // Moves the contents of the 2^order frames at `from` to `to` and lets their user use those from now on. On
+  // success nobody reaches `from` any more; on failure (kBusy: not now; kNotFound: its user gave it up
+  // meanwhile) all is as before.
+  [[nodiscard]] virtual Result<> migrate(Pfn from, Pfn to, unsigned order) = 0;
+  // Makes single pages of a block that is too large to move at once (and calls Ownership::split).
+  [[nodiscard]] virtual Result<> split(Pfn block) = 0;
+
+ protected:
+  ~Migrator() = default;
+};
+
+struct PageAllocatorConfig {
+  PhysAddr dma_limit{std::uint64_t{1} << 32U};  // 32-bit masters reach memory below this
+  NodeDistances distances;
+  Log* log = nullptr;
+};
+
+// How many frames are what; reserved are those of RAM that the allocator was never given.
+struct FrameCounts {
+  std::uint32_t frames = 0;
+  std::uint32_t free = 0;
+  std::uint32_t hyp = 0;
+  std::uint32_t guest = 0;
+  std::uint32_t shared = 0;
+  std::uint32_t cma_idle = 0;
+  std::uint32_t cma_lent = 0;
+  std::uint32_t pinned = 0;
+  std::uint32_t reserved = 0;
+  std::uint32_t poisoned = 0;
+};
+
+struct AuditFailure {
+  Pfn frame;
+  std::string_view what;
+};
+
+// Everything that does not depend on the machine's type.
+class PageAllocatorBase {
+ public:
+  PageAllocatorBase(const PageAllocatorBase&) = delete;
+  PageAllocatorBase& operator=(const PageAllocatorBase&) = delete;
+
+  // Gives all that is free in `memblock` to the zones; memblock is not used for allocation after. Once.
+  void release(const Memblock& memblock);
+  // Reserved frames become free: modules that were copied, the boot code. [first, past) is RAM in one zone
+  // and was not given before.
+  void adopt(Pfn first, Pfn past);
+  // The same for what will be a CMA area: whole pageblocks, usable by movable allocations until the area
+  // wants them. kInvalid when the edges are not pageblocks' or a frame is not reserved.
+  [[nodiscard]] Result<> adopt_cma(Pfn first, Pfn past);
+
+  // The CPU's memory is nearest to it on `nid`. Before the CPU allocates.
+  void set_cpu_node(unsigned cpu, NodeId nid);
+  [[nodiscard]] NodeId cpu_node(unsigned cpu) const { return per_cpu_[cpu].nid; }
+
+  // Who makes guests' pages give way; nullptr: nobody, then they stay where they are. Set once, before it is needed.
+  void set_migrator(Migrator* migrator) { migrator_ = migrator; }
+  // Exactly the frames [first, past): isolates their pageblocks, moves what is movable out of the way, and
+  // takes them as single pages in `state` (kHyp or kDmaPinned). kBusy, with all as before but for pages that
+  // moved, when something there stays; kInvalid for a range that is empty or not in one zone.
+  [[nodiscard]] Result<> alloc_contig_range(unsigned cpu, Pfn first, Pfn past, FrameState state);
+  [[nodiscard]] Result<> free_contig_range(unsigned cpu, Pfn first, Pfn past);
+  // Keeps a range of whole pageblocks from being allocated from, and ends that.
+  [[nodiscard]] Result<> isolate(Pfn first, Pfn past);
+  void unisolate(Pfn first, Pfn past);
+
+  // Gives a CPU's listed pages back to the zones. On that CPU.
+  void drain(unsigned cpu);
+  // Called by alloc_contig_range to let every other CPU drain its lists; nullptr: theirs are then in the way.
+  void set_drain_others(void (*drain_others)(void* context), void* context) {
+    drain_others_ = drain_others;
+    drain_context_ = context;
+  }
+  // Asks shrinkers until each zone is above its high mark, or they have no more: for the idle loop.
+  void balance(unsigned cpu);
+  // Moves on with every request that finds all its zones below their low marks: a reason to `balance`.
+  [[nodiscard]] std::uint32_t pressure() const { return pressure_.load(std::memory_order_relaxed); }
+  [[nodiscard]] ShrinkerList& shrinkers() { return shrinkers_; }
+
+  // Debugging, before a second CPU is up. Each sends every request down the slow path.
+  void set_poison(bool poison);                             // free pages are filled, and checked when allocated
+  void set_history(std::span<FrameHistory> one_per_frame);  // who allocated and freed; empty: off
+  void set_fault_injector(FaultInjector* fault);            // nullptr: off
+
+  // Every frame's state against the free lists and counts. While nobody allocates.
+  [[nodiscard]] std::expected<FrameCounts, AuditFailure> audit() const;
+  void print_zones(Log& log) const;
+  void print_buddyinfo(Log& log) const;
+  void print_pagetypeinfo(Log& log) const;
+
+  [[nodiscard]] FrameTable& frames() { return frames_; }
+  [[nodiscard]] Zone& zone(NodeId nid, ZoneKind kind) { return zones_[nid * kZoneKinds + static_cast<unsigned>(kind)]; }
+  [[nodiscard]] Zone& zone_of(FrameIndex index) { return zones_[frames_.section_of(index).zone]; }
+  // Free frames of all zones, those on CPUs' lists not counted.
+  [[nodiscard]] std::uint32_t free_frames() const;
+  // Frees that were refused, and poison found overwritten.
+  [[nodiscard]] std::uint32_t bad_frames() const { return bad_frames_.load(std::memory_order_relaxed); }
+
+ protected:
+  static constexpr unsigned kListedTypes = FrameTable::kListedTypes;
+  static constexpr std::uint32_t kFreshPage =
+      FrameWord{.state = FrameState::kHyp, .order = 0, .owner = kHypervisor, .references = 1}.packed();
+  static constexpr std::uint32_t kCachedPage = FrameWord{.state = FrameState::kCached}.packed();
+  static_assert(may_become(FrameState::kCached, FrameState::kHyp) && may_become(FrameState::kHyp, FrameState::kCached));
+
+  // Single pages of one zone and type on one CPU, linked through `next`.
+  struct PageList {
+    FrameIndex head = kNoFrame;
+    std::uint32_t room = 0;  // pages that it still takes
+  };
+  struct OlderPages {
+    FrameIndex head = kNoFrame;
+    std::uint32_t count = 0;
+  };
+  struct alignas(64) PerCpu {
+    std::array<PageList, FrameTable::kNoPageList + 1> hot;  // the last one has never room
+    std::array<OlderPages, FrameTable::kNoPageList> older;
+    std::array<std::uint8_t, kZoneKinds> first_list{};  // of the zonelist for requests up to that kind
+    NodeId nid = 0;
+  };
+  enum class Mark : std::uint8_t { kLow, kMin };
+
+  constexpr PageAllocatorBase() = default;
+  ~PageAllocatorBase() = default;
+
+  // What pages hold, through the linear map or kmap.
+  virtual void fill(Pfn first, std::uint32_t count, std::byte value) = 0;
+  [[nodiscard]] virtual bool is_filled(Pfn first, std::uint32_t count, std::byte value) = 0;
+
+  void init_zones(const Memblock& memblock, Pfn high_memory, const PageAllocatorConfig& config);
+
+  [[nodiscard]] static constexpr ZoneKind highest_zone(AllocFlags flags) {
+    if (flags.has(kDma)) return ZoneKind::kDma;
+    return flags.has(kHighmem) ? ZoneKind::kHighmem : ZoneKind::kNormal;
+  }
+  // kNoFrame when the CPU's list is empty. Inline, so that what the flags mean is known at compile time.
+  [[nodiscard, gnu::always_inline]] FrameIndex take_listed(unsigned cpu, AllocFlags flags) {
+    // The list may be of another node's zone, where this one has none.
+    if (flags.has(kCold | kThisNode)) return kNoFrame;
+    PerCpu& mine = per_cpu_[cpu];
+    PageList& list = mine.hot[mine.first_list[static_cast<unsigned>(highest_zone(flags))] +
+                              static_cast<unsigned>(migrate_type(flags))];
+    const FrameIndex index = list.head;
+    if (index == kNoFrame) [[unlikely]]
+      return kNoFrame;
+    Frame& frame = frames_[index];
+    list = {.head = frame.next, .room = list.room + 1};
+    frame.set_packed(kFreshPage);
+    return index;
+  }
+  // Only the ordinary case: a page of the hypervisor's before the first hole, of an ordinary pageblock, and room
+  // on the list.
+  [[nodiscard, gnu::always_inline]] bool put_listed(unsigned cpu, Pfn page, AllocFlags hint) {
+    const FrameIndex index = frames_.contiguous_index_of(page);
+    if (index == kNoFrame || hint.has(kCold)) [[unlikely]]
+      return false;
+    Frame& frame = frames_[index];
+    PageList& list = per_cpu_[cpu].hot[frames_.page_list(index)];
+    const PageList old = list;
+    if (frame.packed() != kFreshPage || old.room == 0) [[unlikely]]
+      return false;
+    frame.next = old.head;
+    frame.set_packed(kCachedPage);
+    list = {.head = index, .room = old.room - 1};
+    return true;
+  }
+
+  [[nodiscard]] Result<Pfn> alloc_slow(unsigned cpu, unsigned order, AllocFlags flags, const void* caller);
+  [[nodiscard]] Result<> free_slow(unsigned cpu, Pfn block, unsigned order, AllocFlags hint, const void* caller);
+
+  FrameTable frames_;
+
+ private:
+  static constexpr std::byte kPoison{0xaa};
+
+  bool checked_ = false;  // poison, history or a fault injector: every request goes the slow way and is looked at
+
+  // Per node and highest kind: zones, the best first.
+  struct Zonelist {
+    std::array<std::uint8_t, kMaxZones> zones{};
+    unsigned count = 0;
+    [[nodiscard]] std::span<const std::uint8_t> all() const { return {zones.data(), count}; }
+  };
+
+  void build_zonelists();
+  void set_list_sizes();
+  void update_after_adoption();
+  void release_range(FrameIndex first, FrameIndex past);
+  [[nodiscard]] FrameIndex alloc_from_zones(unsigned cpu, unsigned order, AllocFlags flags, Mark mark);
+  [[nodiscard]] static FrameIndex block_from_zone(Zone& zone, unsigned order, MigrateType type, AllocFlags flags);
+  // Rare enough to be by itself, so that whoever wants a block does not carry its registers.
+  [[nodiscard, gnu::noinline]] FrameIndex page_from_zone(PerCpu& mine, unsigned id, AllocFlags flags);
+  [[nodiscard]] FrameIndex take_older(PerCpu& mine, unsigned list, AllocFlags flags) const;
+  [[nodiscard]] FrameIndex refill(PageList& list, Zone& zone, MigrateType type, AllocFlags flags) REQUIRES(zone.lock);
+  [[nodiscard]] FrameIndex reclaim_and_alloc(unsigned cpu, unsigned order, AllocFlags flags);
+  [[nodiscard]] std::uint32_t deficit(unsigned cpu, AllocFlags flags) const;
+  void inspect_alloc(FrameIndex block, unsigned order, const void* caller);
+  void inspect_free(FrameIndex block, unsigned order, const void* caller);
+  [[nodiscard]] Result<> refuse_free(Pfn block, unsigned order);
+  void give_back(unsigned cpu, FrameIndex page, AllocFlags hint);
+  [[nodiscard]] std::uint32_t batch(unsigned list) const { return batches_[list / kListedTypes]; }
+  [[nodiscard]] Zone& zone_of_list(unsigned list) { return zones_[list / kListedTypes]; }
+  void drain_chain(unsigned list, FrameIndex head);
+  void report(std::string_view what, Pfn pfn);
+
+  [[nodiscard]] Result<FrameIndex> contiguous(Pfn first, Pfn past);
+  [[nodiscard]] Result<> isolate_pageblocks(FrameIndex first, FrameIndex end);
+  void unisolate_pageblocks(FrameIndex first, FrameIndex end);
+  [[nodiscard]] Result<> empty_range(unsigned cpu, FrameIndex first, FrameIndex end);
+  [[nodiscard]] Result<> move_out(unsigned cpu, FrameIndex block);
+
+  std::array<Zone, kMaxZones> zones_;
+
+ protected:
+  std::array<PerCpu, kMaxCpus> per_cpu_;
+
+ private:
+  std::array<std::uint8_t, kMaxZones> batches_{};  // pages on a list at most; 0: no lists
+  std::array<std::array<Zonelist, kZoneKinds>, kMaxNodes> zonelists_{};
+  NodeDistances distances_;
+  ShrinkerList shrinkers_;
+  Log* log_ = nullptr;
+  Migrator* migrator_ = nullptr;
+  void (*drain_others_)(void*) = nullptr;
+  void* drain_context_ = nullptr;
+  std::atomic<std::uint32_t> bad_frames_ = 0;
+  std::atomic<std::uint32_t> pressure_ = 0;
+  bool poison_ = false;
+  std::span<FrameHistory> history_;
+  FaultInjector* fault_ = nullptr;
+};
+
+template <Machine M>
+class PageAllocator final : public PageAllocatorBase {
+ public:
+  explicit constexpr PageAllocator(M& machine) : machine_(machine) {}
+
+  // Makes the frames, in memory from `memblock`, and the zones of `memblock`'s memory; nothing is free yet.
+  // Fails as FrameTable::init does, and with kOutOfRange for a node above kMaxNodes.
+  [[nodiscard]] Result<> init(Memblock& memblock, const PageAllocatorConfig& config = {}) {
+    for (const MemblockRegion& region : memblock.memory().all()) {
+      if (region.nid != kNoNode && region.nid >= kMaxNodes) return std::unexpected(Error::kOutOfRange);
+    }
+    if (const auto made = frames_.init(machine_, memblock); !made) return made;
+    init_zones(memblock, machine_.high_memory(), config);
+    return {};
+  }
+
+  // 2^order pages, aligned to their size, that belong to the caller; their contents are undefined without
+  // kZero. kNoMemory when no zone of the zonelist has them, kInvalid for an order above kMaxOrder.
+  [[nodiscard, gnu::always_inline]] Result<Pfn> alloc(unsigned order, AllocFlags flags = {}) {
+    const FrameIndex listed = order == 0 ? take_listed(machine_.cpu(), flags) : kNoFrame;
+    if (listed == kNoFrame) [[unlikely]]
+      return alloc_slow(machine_.cpu(), order, flags, __builtin_return_address(0));
+    const Pfn page = frames_.pfn_of(listed);
+    if (flags.has(kZero)) fill(page, 1, std::byte{0});
+    return page;
+  }
+
+  // Gives a block back. A free of what is free, shared, pinned, of another order or no RAM is reported and stops
+  // the machine.
+  [[gnu::always_inline]] void free(Pfn block, unsigned order, AllocFlags hint = {}) {
+    if (order == 0 && put_listed(machine_.cpu(), block, hint)) [[likely]]
+      return;
+    CHECK(free_slow(machine_.cpu(), block, order, hint, __builtin_return_address(0)));
+  }
+  // The same, but such a free is reported and answered with kCorrupt, and changes nothing. `hint` may be kCold.
+  [[nodiscard]] Result<> try_free(Pfn block, unsigned order, AllocFlags hint = {}) {
+    if (order == 0 && put_listed(machine_.cpu(), block, hint)) [[likely]]
+      return {};
+    return free_slow(machine_.cpu(), block, order, hint, __builtin_return_address(0));
+  }
+
+  using PageAllocatorBase::alloc_contig_range;
+  [[nodiscard]] Result<> alloc_contig_range(Pfn first, Pfn past, FrameState state) {
+    return alloc_contig_range(machine_.cpu(), first, past, state);
+  }
+  using PageAllocatorBase::free_contig_range;
+  [[nodiscard]] Result<> free_contig_range(Pfn first, Pfn past) {
+    return free_contig_range(machine_.cpu(), first, past);
+  }
+
+  [[nodiscard]] M& machine() { return machine_; }
+
+ private:
+  // What lies in the linear map in one go, high memory page by page.
+  template <class Use>
+  bool for_bytes(Pfn first, std::uint32_t count, Use use) {
+    const Pfn past = first + count;
+    if (past <= machine_.high_memory()) return use(machine_.linear(address_of(first)), count * kPageSize);
+    for (Pfn page = first; page < past; page += 1) {
+      std::byte* bytes = machine_.kmap(page);
+      const bool more = use(bytes, kPageSize);
+      machine_.kunmap(bytes);
+      if (!more) return false;
+    }
+    return true;
+  }
+  void fill(Pfn first, std::uint32_t count, std::byte value) override {
+    for_bytes(first, count, [&](std::byte* bytes, std::size_t size) {
+      std::memset(bytes, std::to_integer<int>(value), size);
+      return true;
+    });
+  }
+  [[nodiscard]] bool is_filled(Pfn first, std::uint32_t count, std::byte value) override {
+    return for_bytes(first, count, [&](const std::byte* bytes, std::size_t size) {
+      return bytes[0] == value && std::memcmp(bytes, bytes + 1, size - 1) == 0;
+    });
+  }
+
+  M& machine_;
+};
+
+}  // namespace cadastre
