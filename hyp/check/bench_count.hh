@@ -4,18 +4,12 @@
 #include <cstdint>
 #include <string_view>
 
-#include "arch/armv7/barrier.hh"
-#include "arch/armv7/cp15.hh"
+#include "arch/armv7/instruction_counter.hh"
 #include "hyp/core/console.hh"
 
 namespace cadastre::bench {
 
-// Counter 0, which entry.S has set to INST_RETIRED; 0 where the CPU does not count.
-[[nodiscard]] inline std::uint32_t instructions() {
-  arch::PMSELR::write(0);
-  arch::isb();
-  return arch::PMXEVCNTR::read();
-}
+using arch::instructions;
 
 template <class Operation>
 [[nodiscard]] std::uint32_t cost_of(unsigned times, Operation&& operation) {

@@ -30,6 +30,7 @@
 #include "hyp/core/scheduler.hh"
 #include "hyp/guest/guests.hh"
 #include "hyp/guest/loader.hh"
+#include "hyp/guest/terminal.hh"
 #include "hyp/guest/vcpu.hh"
 #include "hyp/guest/vm.hh"
 #include "hyp/guest/world_switch.hh"
@@ -202,15 +203,6 @@ void enable_checks(const CommandLine& words) {
                     address.transform([](std::uint64_t at) { return GuestVirtAddr(static_cast<std::uint32_t>(at)); }));
 }
 
-// Instructions since entry.S, where the CPU counts them: QEMU does with -icount, and elsewhere the counter stays at 0
-// [ARMv7 C12.8.2].
-void report_boot_cost() {
-  arch::PMSELR::write(0);
-  arch::isb();
-  const std::uint32_t instructions = arch::PMXEVCNTR::read();
-  if (instructions != 0) console.print("boot: {} instructions to first guest entry", instructions);
-}
-
 [[noreturn]] void boot_on_own_stack() {
   hyp_space.clear_fixmap(layout::Fixmap::kDtb);  // all that it says has been read
   if (const Result<> done = init_memory(host).and_then(init_cma_areas); !done) {
@@ -226,10 +218,11 @@ void report_boot_cost() {
   run_selftests(words, cpus);
   if (words.has("bench")) run_benchmarks();
   enable_checks(words);
-  start_guests(configuration, host, cpus,
-               {.lines = words.has("batch"),
+  terminal.set_lines_only(words.has("batch"));
+  start_guests(configuration,
+               {.gicv = host.gic.virtual_cpu.base,
+                .cpus = cpus,
                 .reset_limit = static_cast<unsigned>(words.size("reset-limit").value_or(kNoResetLimit))});
-  report_boot_cost();
   run_vcpus();
 }
 

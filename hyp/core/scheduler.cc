@@ -10,6 +10,7 @@
 #include "hyp/check/walk_check.hh"
 #include "hyp/core/cross_call.hh"
 #include "hyp/core/interrupts.hh"
+#include "hyp/core/jobs.hh"
 #include "hyp/core/memory.hh"
 #include "hyp/guest/guests.hh"
 #include "hyp/guest/inject.hh"
@@ -42,6 +43,9 @@ class RunQueue {
   void stop(Vcpu& vcpu);
   [[nodiscard]] bool wakes(Vcpu& vcpu) const;
   [[nodiscard]] Vcpu* pick();
+  [[nodiscard]] bool is_jobs_turn(const Vcpu* next);
+  void run_jobs();
+  void idle();
   void arm_timer();
   void switch_to(Vcpu* vcpu);
   void begin_turn();
@@ -55,6 +59,8 @@ class RunQueue {
   Vcpu* loaded_ = nullptr;
   Vcpu* last_ = nullptr;  // whose turn it was last, loaded or not
   bool reschedule_ = false;
+  bool round_is_over_ = false;  // each runnable vCPU has had its turn
+  bool jobs_have_turn_ = false;
   std::uint64_t least_turn_end_ = 0;  // of the loaded one's turn, in ticks of the counter
   std::uint64_t turn_end_ = 0;
   std::uint32_t pressure_seen_ = 0;  // PageAllocatorBase::pressure
@@ -106,7 +112,7 @@ void RunQueue::stop(Vcpu& vcpu) {
   remove(vcpu);
   Vm& vm = vcpu.vm;
   vcpu.state.store(Vcpu::State::kOff, std::memory_order_relaxed);
-  if (vm.vcpu_stopped()) finish_guest(vm);
+  if (vm.vcpu_stopped()) guest_stopped(vm);
 }
 
 // After CPU_OFF. The next CPU_ON, by whichever CPU, is not before the old state is out of this CPU's hardware.
@@ -145,10 +151,30 @@ Vcpu* RunQueue::pick() {
   });
   if (other_woke) turn_end_ = std::min(turn_end_, least_turn_end_);
   if (loaded_ != nullptr && loaded_->state.load(std::memory_order_relaxed) == Vcpu::State::kRunnable &&
-      now() < turn_end_) {
+      !jobs_have_turn_ && now() < turn_end_) {
     return loaded_;
   }
+  round_is_over_ = after == nullptr;
   return after != nullptr ? after : before;
+}
+
+// The jobs of guests have a turn after each round of the vCPUs. It lasts as a vCPU's does, though they leave the CPU more
+// often: to take interrupts, and to look at what there is to run.
+bool RunQueue::is_jobs_turn(const Vcpu* next) {
+  if (!has_due_job()) return jobs_have_turn_ = false;
+  if (jobs_have_turn_ && (next == nullptr || now() < turn_end_)) return true;
+  const bool vcpu_goes_on = next != nullptr && next == loaded_ && now() < turn_end_;
+  jobs_have_turn_ = !jobs_have_turn_ && !vcpu_goes_on && (next == nullptr || round_is_over_);
+  if (jobs_have_turn_) begin_turn();
+  return jobs_have_turn_;
+}
+
+void RunQueue::run_jobs() {
+  arm_timer();
+  while (run_job_step()) {
+    handle_interrupts(loaded_);
+    if (reschedule_ || now() >= turn_end_) return;
+  }
 }
 
 // The next time that this CPU must look again: the end of a slice, or a vCPU's timer that is not in the hardware. There is
@@ -167,6 +193,8 @@ void RunQueue::arm_timer() {
     if (const auto event = next_timer_event(vcpu, loaded_ == &vcpu); event) consider(*event);
   });
   if (runs) consider(turn_end_);
+  // Neither has a job that could go on now.
+  if (const NextStep due = next_job_due(); due && *due > now()) consider(*due);
   set_hyp_timer(deadline);
 }
 
@@ -220,19 +248,28 @@ bool RunQueue::merge_guest_memory() {
   return more;
 }
 
+// Whoever is loaded stays: most often it is the one to go on.
+void RunQueue::idle() {
+  arm_timer();
+  balance_memory();
+  gic.reevaluate();
+  if (!merge_guest_memory() && !run_idle_step()) arch::wfi();
+  stop_idling();
+  handle_interrupts(loaded_);
+}
+
 void RunQueue::run() {
   for (;;) {
     reschedule_ = false;  // before looking: what comes later is looked at again
     run_cross_calls();
     while (Vcpu* vcpu = stopping_vcpu()) stop(*vcpu);
     Vcpu* next = pick();
+    if (is_jobs_turn(next)) {
+      run_jobs();
+      continue;
+    }
     if (next == nullptr) {
-      // Whoever is loaded stays: most often it is the one to go on.
-      arm_timer();
-      balance_memory();
-      gic.reevaluate();
-      if (!merge_guest_memory()) arch::wfi();
-      handle_interrupts(loaded_);
+      idle();
       continue;
     }
     const bool goes_on = next == loaded_ && now() < turn_end_;
@@ -253,7 +290,6 @@ void RunQueue::run() {
 
 void add_vcpu(Vcpu& vcpu) {
   queues.of(vcpu.cpu).add(vcpu);
-  kick_cpu(vcpu.cpu);
 }
 
 void request_reschedule() {

@@ -6,7 +6,7 @@ namespace cadastre {
 
 struct Vcpu;
 
-// Gives the vCPU to its CPU. From any CPU.
+// Gives the vCPU, which is off, to its CPU: whoever switches it on kicks that. From any CPU.
 void add_vcpu(Vcpu& vcpu);
 
 // This CPU leaves the guest, or does not enter it, and looks again at what there is to run.

@@ -43,9 +43,10 @@ template <class Read>
   return !never && (*call & 0x0fff'fff0) == 0x012f'ff30;                                 // BLX register
 }
 
-// Calls visitor(return address) for each frame from the frame pointer on, at most `most`; the stack grows downward.
+// Calls visitor(return address) for each frame from the frame pointer on, at most `most`; the stack grows downward. Returns
+// the frame pointer to go on with, if there is one.
 template <class Read, class Visitor>
-void follow_frames(Read&& read, std::uint32_t frame_pointer, unsigned most, Visitor&& visitor) {
+std::optional<std::uint32_t> follow_frames(Read&& read, std::uint32_t frame_pointer, unsigned most, Visitor&& visitor) {
   struct Layout {
     std::uint32_t return_address;
     std::uint32_t caller;
@@ -64,21 +65,25 @@ void follow_frames(Read&& read, std::uint32_t frame_pointer, unsigned most, Visi
       caller = word(frame_pointer + layout.caller);
       break;
     }
-    if (!caller || *caller <= frame_pointer || *caller - frame_pointer > kLargestFrame) return;
+    if (!caller || *caller <= frame_pointer || *caller - frame_pointer > kLargestFrame) return std::nullopt;
     frame_pointer = *caller;
   }
+  return most == 0 ? std::optional(frame_pointer) : std::nullopt;
 }
 
-// Calls visitor(return address) for each word that may be one of the `words` from the stack pointer up, at most `most`.
+// Calls visitor(return address) for each word that may be one of the `words` from the stack pointer up, at most `most`. Returns
+// whether all of them were looked at.
 template <class Read, class Visitor>
-void scan_stack(Read&& read, std::uint32_t stack_pointer, unsigned words, unsigned most, Visitor&& visitor) {
-  for (std::uint32_t at = stack_pointer & ~3U; words != 0 && most != 0; --words, at += 4) {
+bool scan_stack(Read&& read, std::uint32_t stack_pointer, unsigned words, unsigned most, Visitor&& visitor) {
+  for (std::uint32_t at = stack_pointer & ~3U; words != 0; --words, at += 4) {
+    if (most == 0) return false;
     const std::optional<std::uint32_t> word = read(GuestVirtAddr(at), Access::kRead);
-    if (!word) return;
+    if (!word) return false;
     if (!is_return_address(read, *word)) continue;
     visitor(*word);
     --most;
   }
+  return true;
 }
 
 }  // namespace cadastre

@@ -21,6 +21,7 @@ namespace psr = arch::psr;
 constexpr unsigned kMostFrames = 16;
 constexpr unsigned kMostGuesses = 16;
 constexpr unsigned kStackWords = 256;
+constexpr unsigned kWordsPerStep = 8;
 
 struct Mode {
   std::string_view name;
@@ -88,16 +89,28 @@ class Reporter {
     }
   }
 
-  void frames() const {
-    const Mode mode = mode_of(vcpu_);
-    const auto read = [&](GuestVirtAddr address, Access access) { return word_at(address, access); };
-    unsigned count = 0;
-    follow_frames(read, vcpu_.frame.r[is_thumb() ? 7 : 11], kMostFrames,
-                  [&](std::uint32_t address) { say("  #{} {:x}", count++, address); });
-    if (count > 1) return;
-    scan_stack(read, mode.sp, kStackWords, kMostGuesses,
-               [&](std::uint32_t address) { say("  perhaps {:x}", address); });
+  // One frame: where to go on with the next.
+  [[nodiscard]] std::optional<std::uint32_t> frame(std::uint32_t frame_pointer, unsigned& count) const {
+    return follow_frames(*this, frame_pointer, 1, [&](std::uint32_t address) { say("  #{} {:x}", count++, address); });
   }
+  // Some words: whether there are more.
+  [[nodiscard]] bool stack(std::uint32_t stack_pointer, unsigned words, unsigned& count) const {
+    return scan_stack(*this, stack_pointer, words, kMostGuesses - count, [&](std::uint32_t address) {
+      say("  perhaps {:x}", address);
+      ++count;
+    });
+  }
+  // For the two above: a word of the guest's.
+  [[nodiscard]] std::optional<std::uint32_t> operator()(GuestVirtAddr address, Access access) const {
+    std::uint32_t word = 0;
+    const CopyResult done = vcpu_.vm.memory().with_ram(mmu_, Populate::kNo, [&](auto& ram) {
+      return copy_from_guest(mmu_, ram, address, std::as_writable_bytes(std::span(&word, 1)), access, privilege_);
+    });
+    if (!done) return std::nullopt;
+    return word;
+  }
+  [[nodiscard]] std::uint32_t frame_pointer() const { return vcpu_.frame.r[is_thumb() ? 7 : 11]; }
+  [[nodiscard]] std::uint32_t stack_pointer() const { return mode_of(vcpu_).sp; }
 
  private:
   template <class... Arguments>
@@ -106,14 +119,6 @@ class Reporter {
     console.print("guest {}: {}", vcpu_.vm.name(), format_to(line, format, arguments...));
   }
   [[nodiscard]] bool is_thumb() const { return (vcpu_.frame.cpsr & psr::kThumb) != 0; }
-  [[nodiscard]] std::optional<std::uint32_t> word_at(GuestVirtAddr address, Access access) const {
-    std::uint32_t word = 0;
-    const CopyResult done = vcpu_.vm.memory().with_ram(mmu_, Populate::kNo, [&](auto& ram) {
-      return copy_from_guest(mmu_, ram, address, std::as_writable_bytes(std::span(&word, 1)), access, privilege_);
-    });
-    if (!done) return std::nullopt;
-    return word;
-  }
 
   Vcpu& vcpu_;
   const GuestMmu mmu_;
@@ -122,11 +127,44 @@ class Reporter {
 
 }  // namespace
 
-void report_vcpu(Vcpu& vcpu) {
+void CrashReport::begin(Vcpu& vcpu) {
   const Reporter reporter(vcpu);
-  reporter.registers();
-  reporter.walk();
-  reporter.frames();
+  *this = {};
+  vcpu_ = &vcpu;
+  part_ = Part::kRegisters;
+  frame_pointer_ = reporter.frame_pointer();
+  stack_pointer_ = reporter.stack_pointer();
+}
+
+bool CrashReport::step() {
+  if (part_ == Part::kNothing) return false;
+  const Reporter reporter(*vcpu_);
+  switch (part_) {
+    case Part::kRegisters:
+      reporter.registers();
+      part_ = Part::kWalk;
+      break;
+    case Part::kWalk:
+      reporter.walk();
+      part_ = Part::kFrames;
+      break;
+    case Part::kFrames:
+      if (const auto next = reporter.frame(frame_pointer_, frames_); next && frames_ < kMostFrames) {
+        frame_pointer_ = *next;
+      } else {
+        // One frame alone is where it was, not where it came from.
+        part_ = frames_ > 1 ? Part::kNothing : Part::kStack;
+      }
+      break;
+    case Part::kStack:
+      if (!reporter.stack(stack_pointer_ + 4 * words_, kWordsPerStep, guesses_)) part_ = Part::kNothing;
+      words_ += kWordsPerStep;
+      if (words_ >= kStackWords) part_ = Part::kNothing;
+      break;
+    case Part::kNothing:
+      break;
+  }
+  return true;
 }
 
 }  // namespace cadastre

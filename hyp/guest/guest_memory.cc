@@ -17,8 +17,8 @@ using arch::machine;
 
 VmidAllocator vmids;
 
-constexpr unsigned kLeavesPerStep = 512;
-constexpr unsigned kNewLeavesPerStep = 16;
+constexpr unsigned kLeavesPerStep = 32;
+constexpr unsigned kNewLeavesPerStep = 1;
 
 [[nodiscard]] constexpr unsigned order_of(unsigned level) {
   return level_shift(level) - kPageShift;
@@ -145,22 +145,16 @@ Result<FaultAnswer> GuestMemory::serve_fault(IpaAddr address, Access access) {
   return stage2_.serve_fault(address, access, ram_);
 }
 
-Result<MappingCounts> GuestMemory::populate() {
-  const IpaAddr end = ram_.first + ram_.size;
-  for (IpaAddr at = ram_.first; at < end;) {
-    // Nobody waits for the lock: the guest does not run yet. So emptying a GiB may ask other CPUs for their page lists.
-    const SpinlockGuard guard(lock_);
-    environment_.set_clean_new(true);
-    const Result<std::uint64_t> done = stage2_.populate_some(at, ram_, kNewLeavesPerStep);
-    if (!done) return std::unexpected(done.error());
-    at += *done;
-  }
+Result<std::uint64_t> GuestMemory::populate_some(std::uint64_t done, MappingCounts& counts) {
+  // Nobody waits for the lock: the guest does not run yet. So emptying a GiB may ask other CPUs for their page lists.
   const SpinlockGuard guard(lock_);
-  ram_.largest_level = std::max(ram_.largest_level, 2U);
-  MappingCounts counts{};
-  stage2_.table().visit(ram_.first, ram_.size,
-                        [&](IpaAddr, const Tables::Mapping& mapping) { ++counts[mapping.level]; });
-  return counts;
+  environment_.set_clean_new(true);
+  const IpaAddr at = ram_.first + done;
+  const Result<std::uint64_t> populated = stage2_.populate_some(at, ram_, kNewLeavesPerStep);
+  if (!populated) return populated;
+  stage2_.table().visit(at, *populated, [&](IpaAddr, const Tables::Mapping& mapping) { ++counts[mapping.level]; });
+  if (done + *populated == ram_.size) ram_.largest_level = std::max(ram_.largest_level, 2U);
+  return done + *populated;
 }
 
 Result<> GuestMemory::map_device(IpaAddr address, PhysAddr physical, std::uint64_t size) {
@@ -207,22 +201,19 @@ bool GuestMemory::merge_step() {
   return stage2_.merge_step(kTablesPerStep, largest_level_);
 }
 
-RamUse GuestMemory::release() {
+std::optional<std::uint64_t> GuestMemory::release_some(std::uint64_t from, RamUse& use) {
   const SpinlockGuard guard(lock_);
-  RamUse use;
-  for (std::uint64_t at = 0; at < Tables::kInputSize;) {
-    at = stage2_.release_some(at, kLeavesPerStep, [&](IpaAddr, const Tables::Mapping& mapping) {
-      if (mapping.attributes.memory() != Stage2Memory::kNormal) return;
-      const Pfn block = frame_of(mapping.address);
-      FrameTable& frames = memory.pages.frames();
-      const FrameIndex index = frames.index_of(block);
-      const std::uint32_t count = 1U << order_of(mapping.level);
-      use.by_zone[frames.section_of(index).zone] += count;
-      if (frames.pageblock_type(index) == MigrateType::kCma) use.lent += count;
-      environment_.free_frame(mapping.address, mapping.level);
-    });
-  }
-  return use;
+  const std::uint64_t past = stage2_.release_some(from, kLeavesPerStep, [&](IpaAddr, const Tables::Mapping& mapping) {
+    if (mapping.attributes.memory() != Stage2Memory::kNormal) return;
+    const Pfn block = frame_of(mapping.address);
+    FrameTable& frames = memory.pages.frames();
+    const FrameIndex index = frames.index_of(block);
+    const std::uint32_t count = 1U << order_of(mapping.level);
+    use.by_zone[frames.section_of(index).zone] += count;
+    if (frames.pageblock_type(index) == MigrateType::kCma) use.lent += count;
+    environment_.free_frame(mapping.address, mapping.level);
+  });
+  return past < Tables::kInputSize ? std::optional(past) : std::nullopt;
 }
 
 std::uint64_t GuestMemory::activate() {

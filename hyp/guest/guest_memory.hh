@@ -93,8 +93,9 @@ class GuestMemory {
 
   // Answers the guest's fault at an address of its RAM.
   [[nodiscard]] Result<FaultAnswer> serve_fault(IpaAddr address, Access access) EXCLUDES(lock_);
-  // All of its RAM, before it runs. A GiB is one mapping where the machine has an aligned one that is free.
-  [[nodiscard]] Result<MappingCounts> populate() EXCLUDES(lock_);
+  // A step of giving it all of its RAM, before it runs: what is at `done` bytes and after. Adds what was mapped to `counts` and
+  // returns how much is done now. A GiB is one mapping where the machine has an aligned one that is free.
+  [[nodiscard]] Result<std::uint64_t> populate_some(std::uint64_t done, MappingCounts& counts) EXCLUDES(lock_);
   // A device's registers, which the guest reaches directly.
   [[nodiscard]] Result<> map_device(IpaAddr address, PhysAddr physical, std::uint64_t size) EXCLUDES(lock_);
   // Puts bytes into its RAM as if it had always been there: populated, written, and clean to the point of coherency for a
@@ -121,8 +122,9 @@ class GuestMemory {
     GuestRamView<Tables> view(stage2_, populate == Populate::kYes ? &ram_ : nullptr, past_caches);
     return f(view);
   }
-  // Gives back every frame and table, and says where they were. Nobody runs the guest any more.
-  RamUse release() EXCLUDES(lock_);
+  // A step of giving back every frame and table, at or after `from`; adds where they were to `use`. Nobody runs the guest any
+  // more. Returns where to go on, nothing at the end.
+  [[nodiscard]] std::optional<std::uint64_t> release_some(std::uint64_t from, RamUse& use) EXCLUDES(lock_);
 
   // The guest is about to run on this CPU: VTTBR's value.
   [[nodiscard]] std::uint64_t activate();

@@ -34,13 +34,16 @@ Result<> for_each_piece(PhysAddr from, std::uint64_t size, F&& f) {
   return {};
 }
 
-// What is beyond the file's bytes is zero because all of a new guest's RAM is.
-Result<> load_segment(Vm& vm, const GuestSegment& segment) {
-  IpaAddr target = segment.target.base;
-  return for_each_piece(segment.source, segment.source_size, [&](std::span<const std::byte> bytes) {
-    const Result<> done = vm.memory().write(target, bytes);
+// Bytes that a step copies: a page costs some 1500 instructions, with its clean.
+constexpr std::uint64_t kBytesPerStep = 8 * kPageSize;
+
+// [done, done + size) of what the segment has in its file. What is beyond that is zero because all of a new guest's RAM is.
+Result<> load_part(Vm& vm, const GuestSegment& segment, std::uint64_t done, std::uint64_t size) {
+  IpaAddr target = segment.target.base + done;
+  return for_each_piece(segment.source + done, size, [&](std::span<const std::byte> bytes) {
+    const Result<> written = vm.memory().write(target, bytes);
     target += bytes.size();
-    return done;
+    return written;
   });
 }
 
@@ -72,13 +75,22 @@ Result<> load_dtb(Vm& vm, const GuestPlan& plan) {
 
 }  // namespace
 
-Result<> load_guest(Vm& vm, const GuestPlan& plan) {
-  for (const GuestSegment& segment : plan.layout.segments) {
-    if (const Result<> done = load_segment(vm, segment); !done) return done;
+// The last step is the device tree's.
+Result<bool> Loader::step(Vm& vm, const GuestPlan& plan) {
+  if (segment_ == plan.layout.segments.size()) {
+    if (const Result<> done = load_dtb(vm, plan); !done) return std::unexpected(done.error());
+    arch::invalidate_instruction_caches();
+    return false;
   }
-  if (const Result<> done = load_dtb(vm, plan); !done) return done;
-  arch::invalidate_instruction_caches();
-  return {};
+  const GuestSegment& segment = plan.layout.segments[segment_];
+  const std::uint64_t size = std::min(segment.source_size - done_, kBytesPerStep);
+  if (const Result<> done = load_part(vm, segment, done_, size); !done) return std::unexpected(done.error());
+  done_ += size;
+  if (done_ == segment.source_size) {
+    ++segment_;
+    done_ = 0;
+  }
+  return true;
 }
 
 void MappedReader::read(PhysAddr from, std::span<std::byte> to) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 #include "hyp/config/image.hh"
@@ -12,8 +13,16 @@ namespace cadastre {
 
 class Vm;
 
-// As the plan's layout says; the plan has been checked. kNoMemory when there is not enough for it.
-[[nodiscard]] Result<> load_guest(Vm& vm, const GuestPlan& plan);
+// As the plan's layout says, in steps; the plan has been checked.
+class Loader {
+ public:
+  // Returns whether there is more; kNoMemory when there is not enough for it.
+  [[nodiscard]] Result<bool> step(Vm& vm, const GuestPlan& plan);
+
+ private:
+  std::size_t segment_ = 0;  // the next one
+  std::uint64_t done_ = 0;   // of it, bytes
+};
 
 // The machine's RAM, low or high, for whoever looks into modules before they are loaded.
 class MappedReader final : public PhysReader {

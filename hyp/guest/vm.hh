@@ -61,8 +61,8 @@ class Vm {
   // A private interrupt's level.
   void set_private_line(const Vcpu& vcpu, unsigned interrupt, bool level);
 
-  // The guest ends, by what `vcpu` did. Its vCPUs leave their CPUs; the last to do so makes finish_guest() run. The first reason
-  // counts.
+  // The guest ends, by what `vcpu` did. Its vCPUs leave their CPUs; the last to do so makes guest_stopped() run. The first
+  // reason counts.
   void request_stop(Stop why, const Vcpu& vcpu);
   // It cannot go on: says why.
   void fail(std::string_view what, Error error, const Vcpu& vcpu);

@@ -111,6 +111,30 @@ TEST_CASE("a scan of the stack finds what points behind calls, up to its end") {
   CHECK(w.scan(kStack, 64, 1) == Addresses{a});
 }
 
+TEST_CASE("frames and words can be looked at a few at a time") {
+  Words w;
+  const std::uint32_t a = w.call(kText);
+  const std::uint32_t b = w.call(kText + 0x100);
+  // Two records {caller's frame pointer, return address}.
+  w.words[kStack] = kStack + 0x20;
+  w.words[kStack + 4] = a;
+  w.words[kStack + 0x20] = 0;
+  w.words[kStack + 0x24] = b;
+  Addresses found;
+  const auto note = [&](std::uint32_t address) { found.push_back(address); };
+  const auto next = follow_frames(w, kStack, 1, note);
+  REQUIRE(next.has_value());
+  CHECK_EQ(*next, kStack + 0x20);
+  CHECK_FALSE(follow_frames(w, *next, 1, note).has_value());
+  CHECK(found == Addresses{a, b});
+
+  found.clear();
+  CHECK(scan_stack(w, kStack, 2, 8, note));
+  CHECK_FALSE(scan_stack(w, kStack + 4, 2, 8, note));     // the second is not there
+  CHECK_FALSE(scan_stack(w, kStack + 0x20, 2, 0, note));  // enough is found
+  CHECK(found == Addresses{a, a});
+}
+
 TEST_CASE("whatever is on the stack, looking at it ends") {
   std::mt19937_64 random(test_seed());
   for (unsigned round = 0; round < 2000; ++round) {

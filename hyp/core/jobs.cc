@@ -1,0 +1,74 @@
+#include "hyp/core/jobs.hh"
+
+#include <atomic>
+#include <bit>
+#include <cstdint>
+
+#include "arch/armv7/machine.hh"
+#include "hyp/core/interrupts.hh"
+#include "hyp/guest/timers.hh"
+#include "mm/base/per_cpu.hh"
+
+namespace cadastre {
+namespace {
+
+struct Jobs {
+  JobQueue of_guests;
+  JobQueue background;
+};
+
+PerCpu<Jobs> jobs;
+// A bit for each CPU that sleeps, or is about to.
+std::atomic<std::uint32_t> idle;
+
+[[nodiscard]] std::uint32_t bit_of(unsigned cpu) {
+  return 1U << cpu;
+}
+
+}  // namespace
+
+void add_job(Job& job, unsigned cpu) {
+  jobs.of(cpu).of_guests.add(job);
+  // Queued first, then looked who sleeps; who goes to sleep says so first, then looks into the queues.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  for (std::uint32_t wake = idle.load() | bit_of(cpu); wake != 0; wake &= wake - 1) {
+    kick_cpu(static_cast<unsigned>(std::countr_zero(wake)));
+  }
+}
+
+bool cancel_job(Job& job, unsigned cpu) {
+  return jobs.of(cpu).of_guests.cancel(job);
+}
+
+void add_background_job(Job& job) {
+  jobs.mine(arch::machine).background.add(job);
+}
+
+bool has_due_job() {
+  return jobs.mine(arch::machine).of_guests.has_due(now());
+}
+
+NextStep next_job_due() {
+  return jobs.mine(arch::machine).of_guests.next_due();
+}
+
+bool run_job_step() {
+  return jobs.mine(arch::machine).of_guests.run_step(now());
+}
+
+bool run_idle_step() {
+  const unsigned mine = arch::machine.cpu();
+  idle.fetch_or(bit_of(mine));
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (jobs.of(mine).background.run_step(now())) return true;
+  for (unsigned i = 1; i < kMaxCpus; ++i) {
+    if (jobs.of((mine + i) % kMaxCpus).of_guests.run_step(now())) return true;
+  }
+  return false;
+}
+
+void stop_idling() {
+  idle.fetch_and(~bit_of(arch::machine.cpu()));
+}
+
+}  // namespace cadastre
