@@ -78,9 +78,15 @@ bool start_cpu(unsigned cpu, std::uint32_t mpidr, PhysAddr image) {
 }
 
 // The pages on other CPUs' lists are in the way of whoever wants a range of frames.
-void drain_page_lists(void* /*context*/) {
-  call_on_all_cpus([](void*) { memory.pages.drain(arch::this_cpu().index); }, nullptr);
-}
+class Others final : public OtherCpus {
+ public:
+  void drain() override {
+    call_on_all_cpus([](void*) { memory.pages.drain(arch::this_cpu().index); }, nullptr);
+  }
+  void wait() override { run_cross_calls(); }
+};
+
+Others others;
 
 }  // namespace
 
@@ -104,7 +110,7 @@ unsigned start_secondary_cpus(const HostDescription& host, PhysAddr image) {
 }
 
 void let_page_lists_drain(bool drain) {
-  memory.pages.set_drain_others(drain ? drain_page_lists : nullptr, nullptr);
+  memory.pages.set_other_cpus(drain ? &others : nullptr);
 }
 
 extern "C" [[noreturn]] void secondary_main(unsigned cpu) {

@@ -45,33 +45,55 @@ std::uint32_t CmaArea::find(std::uint32_t from, std::uint32_t count, unsigned al
   return bits();
 }
 
+// One at a time: what another one has isolated, or is moving away just now, may be all that there is room in.
+class CmaArea::Turn {
+ public:
+  explicit Turn(CmaArea& area) : area_(area) {
+    while (area_.searching_.exchange(true, std::memory_order_acquire)) area_.allocator_->wait();
+  }
+  ~Turn() { area_.searching_.store(false, std::memory_order_release); }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  CmaArea& area_;
+};
+
 Result<Pfn> CmaArea::alloc(unsigned cpu, std::uint32_t count, unsigned align_order) {
   if (count == 0 || count > pages_ || align_order > kMaxOrder) return std::unexpected(Error::kInvalid);
-  const std::uint32_t want = bits_for(count);
-  for (std::uint32_t from = 0;;) {
-    std::uint32_t bit = 0;
-    {
-      // The bits are ours before we start to move pages: nobody else tries the same place.
-      const SpinlockGuard guard(lock_);
-      bit = find(from, want, align_order);
-      if (bit == bits()) {
-        ++failures_;
-        return std::unexpected(Error::kNoMemory);
-      }
-      set(bit, want, true);
-    }
+  const Turn turn(*this);
+  bool passing = false;
+  Result<Pfn> taken = search(cpu, bits_for(count), align_order, passing);
+  if (!taken && passing) {
+    // The area's pages are on no CPU's list, but when all have answered, what they were doing with them is done.
+    allocator_->drain_all(cpu);
+    taken = search(cpu, bits_for(count), align_order, passing);
+  }
+  const SpinlockGuard guard(lock_);
+  ++(taken ? successes_ : failures_);
+  return taken;
+}
+
+// From the lowest place on. `passing` is set when one is taken only for now.
+Result<Pfn> CmaArea::search(unsigned cpu, std::uint32_t want, unsigned align_order, bool& passing) {
+  const auto next_place = [&](std::uint32_t from) {
+    const SpinlockGuard guard(lock_);
+    return find(from, want, align_order);
+  };
+  for (std::uint32_t bit = next_place(0); bit != bits();) {
     const Pfn first = base_ + (bit << order_per_bit_);
     const auto taken =
-        allocator_->alloc_contig_range(cpu, first, first + (want << order_per_bit_), FrameState::kDmaPinned);
-    const SpinlockGuard guard(lock_);
+        allocator_->take_contig_range(cpu, first, first + (want << order_per_bit_), FrameState::kDmaPinned);
     if (taken) {
-      ++successes_;
+      const SpinlockGuard guard(lock_);
+      set(bit, want, true);
       return first;
     }
-    // Somebody there does not move, just now: the next place.
-    set(bit, want, false);
-    from = bit + 1;
+    passing = passing || taken.error().passing;
+    // Each place before the end of what is in the way has it in the way.
+    bit = next_place(std::max(bit + 1, bits_for(taken.error().past - base_)));
   }
+  return std::unexpected(Error::kNoMemory);
 }
 
 Result<> CmaArea::release(unsigned cpu, Pfn first, std::uint32_t count) {

@@ -5,9 +5,11 @@
 //
 // The place comes from memblock: reserve a range of whole pageblocks before PageAllocatorBase::release, then
 // `init`. The bitmap's memory is the caller's. To take pages back from guests the allocator needs its migrator
-// (PageAllocatorBase::set_migrator). Lock order: the bitmap's lock is held alone.
+// (PageAllocatorBase::set_migrator). One `alloc` at a time looks for a place, others wait for it, so none fails while there
+// is room. Lock order: the bitmap's lock is held alone.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -54,6 +56,9 @@ class CmaArea {
   [[nodiscard]] CmaStatistics statistics() const;
 
  private:
+  class Turn;
+
+  [[nodiscard]] Result<Pfn> search(unsigned cpu, std::uint32_t want, unsigned align_order, bool& passing);
   [[nodiscard]] std::uint32_t bits() const { return pages_ >> order_per_bit_; }
   [[nodiscard]] std::uint32_t bits_for(std::uint32_t count) const {
     return (count + (1U << order_per_bit_) - 1) >> order_per_bit_;
@@ -68,6 +73,7 @@ class CmaArea {
   Pfn base_;
   std::uint32_t pages_ = 0;
   unsigned order_per_bit_ = 0;
+  std::atomic<bool> searching_ = false;
   mutable Spinlock lock_;
   std::span<std::uint32_t> bitmap_ GUARDED_BY(lock_);
   std::uint32_t successes_ GUARDED_BY(lock_) = 0;

@@ -370,6 +370,11 @@ void PageAllocatorBase::drain(unsigned cpu) {
   }
 }
 
+void PageAllocatorBase::drain_all(unsigned cpu) {
+  drain(cpu);
+  if (others_ != nullptr) others_->drain();
+}
+
 // ---- Debugging ----
 
 void PageAllocatorBase::inspect_alloc(FrameIndex block, unsigned order, const void* caller) {

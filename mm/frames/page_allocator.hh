@@ -67,6 +67,25 @@ class Migrator {
   ~Migrator() = default;
 };
 
+// The other CPUs, as far as the allocator needs them.
+class OtherCpus {
+ public:
+  // Lets each of them drain its lists, and returns when all have: what they were doing before is over then.
+  virtual void drain() = 0;
+  // Between two looks at what another CPU keeps for long: does what others ask of this one.
+  virtual void wait() = 0;
+
+ protected:
+  ~OtherCpus() = default;
+};
+
+// Why a range could not be taken.
+struct Obstacle {
+  Error error = Error::kBusy;
+  Pfn past;              // where what is in the way ends
+  bool passing = false;  // it may be gone when the other CPUs are done with what they do just now
+};
+
 struct PageAllocatorConfig {
   PhysAddr dma_limit{std::uint64_t{1} << 32U};  // 32-bit masters reach memory below this
   NodeDistances distances;
@@ -117,6 +136,8 @@ class PageAllocatorBase {
   // takes them as single pages in `state` (kHyp or kDmaPinned). kBusy, with all as before but for pages that
   // moved, when something there stays; kInvalid for a range that is empty or not in one zone.
   [[nodiscard]] Result<> alloc_contig_range(unsigned cpu, Pfn first, Pfn past, FrameState state);
+  // The same for who looks at many places: asks no other CPU for its pages, and says what is in the way.
+  [[nodiscard]] std::expected<void, Obstacle> take_contig_range(unsigned cpu, Pfn first, Pfn past, FrameState state);
   [[nodiscard]] Result<> free_contig_range(unsigned cpu, Pfn first, Pfn past);
   // Keeps a range of whole pageblocks from being allocated from, and ends that.
   [[nodiscard]] Result<> isolate(Pfn first, Pfn past);
@@ -124,11 +145,12 @@ class PageAllocatorBase {
 
   // Gives a CPU's listed pages back to the zones. On that CPU.
   void drain(unsigned cpu);
-  // Called by alloc_contig_range to let every other CPU drain its lists; nullptr: theirs are then in the way.
-  void set_drain_others(void (*drain_others)(void* context), void* context) {
-    drain_others_ = drain_others;
-    drain_context_ = context;
-  }
+  // And every other CPU's.
+  void drain_all(unsigned cpu);
+  // nullptr: nobody can be asked; what is on others' lists is then in the way of ranges.
+  void set_other_cpus(OtherCpus* others) { others_ = others; }
+  // For who waits for another CPU.
+  void wait() const { others_ != nullptr ? others_->wait() : spin_wait(); }
   // Asks shrinkers until each zone is above its high mark, or they have no more: for the idle loop.
   void balance(unsigned cpu);
   // Moves on with every request that finds all its zones below their low marks: a reason to `balance`.
@@ -264,7 +286,13 @@ class PageAllocatorBase {
   [[nodiscard]] Result<FrameIndex> contiguous(Pfn first, Pfn past);
   [[nodiscard]] Result<> isolate_pageblocks(FrameIndex first, FrameIndex end);
   void unisolate_pageblocks(FrameIndex first, FrameIndex end);
-  [[nodiscard]] Result<> empty_range(unsigned cpu, FrameIndex first, FrameIndex end);
+  struct BlockAt {
+    FrameIndex first = kNoFrame;
+    FrameWord word;
+  };
+  [[nodiscard]] BlockAt block_at(FrameIndex index);
+  [[nodiscard]] std::expected<void, Obstacle> collect(unsigned cpu, FrameIndex first, FrameIndex end, FrameState state);
+  [[nodiscard]] std::expected<void, Obstacle> empty_range(unsigned cpu, FrameIndex first, FrameIndex end);
   [[nodiscard]] Result<> move_out(unsigned cpu, FrameIndex block);
 
   std::array<Zone, kMaxZones> zones_;
@@ -279,8 +307,7 @@ class PageAllocatorBase {
   ShrinkerList shrinkers_;
   Log* log_ = nullptr;
   Migrator* migrator_ = nullptr;
-  void (*drain_others_)(void*) = nullptr;
-  void* drain_context_ = nullptr;
+  OtherCpus* others_ = nullptr;
   std::atomic<std::uint32_t> bad_frames_ = 0;
   std::atomic<std::uint32_t> pressure_ = 0;
   bool poison_ = false;

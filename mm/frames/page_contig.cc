@@ -7,6 +7,7 @@ namespace cadastre {
 namespace {
 
 constexpr unsigned kMoveRounds = 4;
+constexpr unsigned kLooks = 64;  // at what is just about to be free
 
 constexpr FrameIndex pageblock_start(FrameIndex index) {
   return index & ~(kPagesPerBlock - 1);
@@ -95,24 +96,78 @@ Result<> PageAllocatorBase::move_out(unsigned cpu, FrameIndex block) {
   return free_slow(cpu, from_pfn, word.order, {}, nullptr);
 }
 
-// Everything in [first, end) becomes free, or kBusy.
-Result<> PageAllocatorBase::empty_range(unsigned cpu, FrameIndex first, FrameIndex end) {
+// As it is between two changes of the free lists.
+PageAllocatorBase::BlockAt PageAllocatorBase::block_at(FrameIndex index) {
+  const SpinlockGuard guard(zone_of(index).lock);
+  const FrameIndex first = frames_.head_of(index);
+  return {.first = first, .word = frames_[first].word()};
+}
+
+// Everything in [first, end) becomes free, or something there stays.
+std::expected<void, Obstacle> PageAllocatorBase::empty_range(unsigned cpu, FrameIndex first, FrameIndex end) {
+  unsigned looks = 0;
   for (FrameIndex i = first; i < end;) {
-    const FrameIndex block = frames_.head_of(i);
-    const FrameWord word = frames_[block].word();
-    if (is_guest(word.state) && migrator_ != nullptr) {
-      const auto moved = move_out(cpu, block);
-      // kNotFound: it was given up meanwhile; a split block is looked at again, page by page.
-      if (!moved && moved.error() != Error::kNotFound) return std::unexpected(Error::kBusy);
-      if (frames_[block].state() == word.state && frames_[block].order() == word.order) {
-        return std::unexpected(Error::kBusy);
-      }
+    const BlockAt block = block_at(i);
+    const FrameState state = block.word.state;
+    const FrameIndex past = state == FrameState::kReserved ? i + 1 : block.first + (1U << block.word.order);
+    if (state == FrameState::kFree || state == FrameState::kCmaIdle) {
+      i = past;
+      looks = 0;
       continue;
     }
-    if (word.state != FrameState::kFree && word.state != FrameState::kCmaIdle) return std::unexpected(Error::kBusy);
-    i = block + (1U << word.order);
+    const Obstacle obstacle{.past = frames_.pfn_of(past - 1) + 1};
+    // On its way from a list to its user or back, or on a CPU's list, which others have to drain.
+    bool passing = state == FrameState::kReserved || state == FrameState::kCached;
+    if (is_guest(state) && migrator_ != nullptr) {
+      const auto moved = move_out(cpu, block.first);
+      if (moved) {
+        if (frames_[block.first].packed() != block.word.packed()) continue;
+        return std::unexpected(obstacle);  // not split, though its user says so
+      }
+      if (moved.error() != Error::kNotFound) return std::unexpected(obstacle);
+      passing = true;  // given up, and free when its user is done with that
+    }
+    if (!passing) return std::unexpected(obstacle);
+    if (++looks == kLooks) return std::unexpected(Obstacle{.past = obstacle.past, .passing = true});
+    spin_wait();
   }
   return {};
+}
+
+// The range's pageblocks are isolated: what becomes free in it stays free. What this CPU lists of it goes first, or it would
+// be where pages move to.
+std::expected<void, Obstacle> PageAllocatorBase::collect(unsigned cpu, FrameIndex first, FrameIndex end,
+                                                         FrameState state) {
+  Zone& zone = zone_of(first);
+  FrameIndex busy = first;
+  drain(cpu);
+  for (unsigned round = 0; round < kMoveRounds; ++round) {
+    if (const auto emptied = empty_range(cpu, first, end); !emptied) return emptied;
+    const SpinlockGuard guard(zone.lock);
+    busy = zone.buddy.take_range(first, end);
+    if (busy != kNoFrame) continue;
+    for (FrameIndex i = first; i < end; ++i) {
+      frames_[i].set_value(0);
+      frames_[i].set_word({.state = state, .references = 1});
+    }
+    return {};
+  }
+  return std::unexpected(Obstacle{.past = frames_.pfn_of(busy) + 1, .passing = true});
+}
+
+std::expected<void, Obstacle> PageAllocatorBase::take_contig_range(unsigned cpu, Pfn first, Pfn past,
+                                                                   FrameState state) {
+  const auto begin = contiguous(first, past);
+  if (!begin) return std::unexpected(Obstacle{.error = begin.error(), .past = past});
+  if (fault_ != nullptr && fault_->should_fail()) {
+    return std::unexpected(Obstacle{.error = Error::kNoMemory, .past = first + 1});
+  }
+  const FrameIndex end = *begin + (past - first);
+  // Somebody is collecting a part of it for himself.
+  if (!isolate_pageblocks(*begin, end)) return std::unexpected(Obstacle{.past = first + 1, .passing = true});
+  const auto taken = collect(cpu, *begin, end, state);
+  unisolate_pageblocks(*begin, end);
+  return taken;
 }
 
 Result<> PageAllocatorBase::alloc_contig_range(unsigned cpu, Pfn first, Pfn past, FrameState state) {
@@ -121,26 +176,15 @@ Result<> PageAllocatorBase::alloc_contig_range(unsigned cpu, Pfn first, Pfn past
   if (fault_ != nullptr && fault_->should_fail()) return std::unexpected(Error::kNoMemory);
   const FrameIndex end = *begin + (past - first);
   if (const auto isolated = isolate_pageblocks(*begin, end); !isolated) return isolated;
-  drain(cpu);
-  if (drain_others_ != nullptr) drain_others_(drain_context_);
-  Zone& zone = zone_of(*begin);
-  Result<> result = std::unexpected(Error::kBusy);
-  // What is being freed by another CPU just now may need a second look.
-  for (unsigned round = 0; round < kMoveRounds && !result; ++round) {
-    result = empty_range(cpu, *begin, end);
-    if (!result) continue;
-    const SpinlockGuard guard(zone.lock);
-    if (zone.buddy.take_range(*begin, end) != kNoFrame) {
-      result = std::unexpected(Error::kBusy);
-      continue;
-    }
-    for (FrameIndex i = *begin; i < end; ++i) {
-      frames_[i].set_value(0);
-      frames_[i].set_word({.state = state, .references = 1});
-    }
+  auto taken = collect(cpu, *begin, end, state);
+  // Only now that it is worth it, and with the pageblocks isolated: what is freed meanwhile goes on no list.
+  if (!taken && taken.error().passing) {
+    drain_all(cpu);
+    taken = collect(cpu, *begin, end, state);
   }
   unisolate_pageblocks(*begin, end);
-  return result;
+  if (!taken) return std::unexpected(taken.error().error);
+  return {};
 }
 
 Result<> PageAllocatorBase::free_contig_range(unsigned cpu, Pfn first, Pfn past) {

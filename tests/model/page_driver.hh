@@ -21,7 +21,7 @@
 
 namespace cadastre::model {
 
-class PageDriver final : private Migrator, private Shrinker {
+class PageDriver final : private Migrator, private OtherCpus, private Shrinker {
  public:
   enum class Emphasis : std::uint8_t { kPages, kRanges };  // the second: exact ranges, isolation and CMA
 
@@ -106,7 +106,7 @@ class PageDriver final : private Migrator, private Shrinker {
     all_free_ = model_.free_frames();
     pages_.set_migrator(this);
     pages_.shrinkers().add(*this);
-    pages_.set_drain_others([](void* driver) { static_cast<PageDriver*>(driver)->drain_all(); }, this);
+    pages_.set_other_cpus(this);
     switch (pick(16)) {
       case 0:
         pages_.set_poison(is_poisoned_ = true);
@@ -129,6 +129,8 @@ class PageDriver final : private Migrator, private Shrinker {
   FrameIndex index(Pfn page) const { return frames_.index_of(page); }
   Pfn pfn(FrameIndex frame) const { return frames_.pfn_of(frame); }
   bool is_area(FrameIndex frame) const { return unit_ != 0 && area_.contains(pfn(frame)); }
+  void drain() override { drain_all(); }
+  void wait() override {}
   void drain_all() {
     for (unsigned cpu = 0; cpu < kCpus; ++cpu) pages_.drain(cpu);
   }

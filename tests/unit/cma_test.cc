@@ -109,6 +109,44 @@ TEST_CASE("cma: pages that do not move make it look further, or fail with all as
   guest.check();
 }
 
+TEST_CASE("cma: an area that is lent to who does not move is found full without a call to any other CPU") {
+  CmaFixture f;
+  Ownership ownership(f.pages.frames());
+  std::uint32_t gfn = 0;
+  while (const auto page = f.pages.alloc(0, kHighmem | kMovable | kNoWarn))
+    REQUIRE(ownership.give(*page, 1, Gfn(gfn++)));
+  REQUIRE_GT(f.area.statistics().lent, kAreaPages / 2);
+  CountingCpus others(f);
+  while (f.area.alloc(0, 1, 0)) {
+  }
+  CHECK_EQ(f.area.alloc(0, 1, 0).error(), Error::kNoMemory);
+  CHECK_EQ(f.area.alloc(0, kAreaPages / 2, 3).error(), Error::kNoMemory);
+  CHECK_EQ(others.drains, 0);
+  f.check_audit();
+}
+
+TEST_CASE(
+    "cma: what is on its way back to the free lists is waited for, with one call to all CPUs however much there is") {
+  CmaFixture f;
+  // Somebody has every pageblock isolated, until the other CPUs are asked.
+  REQUIRE(f.pages.isolate(f.area.base(), f.area.base() + kAreaPages));
+  CountingCpus others(f);
+  others.when_drained = [](PageFixture& fixture) {
+    const Pfn base = frame_of(PhysAddr(kAreaBase));
+    fixture.pages.unisolate(base, base + kAreaPages);
+  };
+  const auto block = f.area.alloc(0, 700, 0);
+  REQUIRE(block);
+  CHECK_EQ(others.drains, 1);
+  REQUIRE(f.area.release(0, *block, 700));
+  // And if that was not it, it is full.
+  REQUIRE(f.pages.isolate(f.area.base(), f.area.base() + kAreaPages));
+  CHECK_EQ(f.area.alloc(0, 1, 0).error(), Error::kNoMemory);
+  CHECK_EQ(others.drains, 2);
+  f.pages.unisolate(f.area.base(), f.area.base() + kAreaPages);
+  f.check_audit();
+}
+
 TEST_CASE("cma: a bit may stand for several pages") {
   CmaFixture f(4);
   const Pfn a = *f.area.alloc(0, 1, 0);

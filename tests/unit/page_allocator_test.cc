@@ -497,15 +497,23 @@ TEST_CASE("contiguous ranges: what does not move is busy, and nothing else chang
   CHECK_GT(guest.migrations, 0);
 }
 
-TEST_CASE("contiguous ranges: a page on another CPU's list is in the way until that CPU drains") {
+TEST_CASE("contiguous ranges: other CPUs are asked for their pages only when one of them is in the way") {
   PageFixture f(16 * kMiB);
   FakeMachine::current_cpu = 1;
   const Pfn page = *f.pages.alloc(0);
   f.pages.free(page, 0);
   FakeMachine::current_cpu = 0;
+  const Pfn kept = *f.pages.alloc(9);
   CHECK_EQ(f.pages.alloc_contig_range(page, page + 1, FrameState::kHyp).error(), Error::kBusy);
-  f.pages.set_drain_others([](void* pages) { static_cast<PageAllocatorBase*>(pages)->drain(1); }, &f.pages);
+  CountingCpus others(f);
+  CHECK_EQ(f.pages.alloc_contig_range(kept, kept + 512, FrameState::kHyp).error(), Error::kBusy);
+  const Pfn free = *f.pages.alloc(9);
+  f.pages.free(free, 9);
+  REQUIRE(f.pages.alloc_contig_range(free, free + 100, FrameState::kHyp));
+  CHECK_EQ(others.drains, 0);
+  others.when_drained = [](PageFixture& fixture) { fixture.pages.drain(1); };
   REQUIRE(f.pages.alloc_contig_range(page, page + 1, FrameState::kHyp));
+  CHECK_EQ(others.drains, 1);
   f.check_audit();
 }
 

@@ -111,6 +111,76 @@ class SharedGuest final : public Migrator {
   std::vector<Pfn> pages_ = std::vector<Pfn>(kPages);
 };
 
+// The other CPUs, which drain their lists when they are asked.
+class CallingCpus final : public OtherCpus {
+ public:
+  CallingCpus(PageFixture& f, CrossCalls& calls) : f_(f), calls_(calls) { f_.pages.set_other_cpus(this); }
+  ~CallingCpus() { f_.pages.set_other_cpus(nullptr); }
+  CallingCpus(const CallingCpus&) = delete;
+  CallingCpus& operator=(const CallingCpus&) = delete;
+
+  void drain() override {
+    ++drains;
+    calls_.ask_others(FakeMachine::cpu(), [&] { f_.pages.drain(FakeMachine::cpu()); });
+  }
+  void wait() override {
+    poll();
+    spin_wait();
+  }
+  void poll() {
+    calls_.poll(FakeMachine::cpu(), [&] { f_.pages.drain(FakeMachine::cpu()); });
+  }
+
+  std::atomic<unsigned> drains = 0;
+
+ private:
+  PageFixture& f_;
+  CrossCalls& calls_;
+};
+
+TEST_CASE("cma: CPUs that allocate at once all get their pages while the area has room for them") {
+  // A pageblock that all want a piece of; the same, half of it lent; larger pieces. However the others' pieces lie, what is
+  // left of the area has a gap for each.
+  struct Case {
+    std::uint32_t pages;
+    std::uint32_t lent;
+    std::array<std::uint32_t, kCpus> wants;
+  };
+  constexpr std::uint64_t kAreaBase = kGiB + 16 * kMiB;
+  for (const Case& c :
+       {Case{.pages = 512, .lent = 0, .wants = {1, 1, 1, 1}}, Case{.pages = 512, .lent = 256, .wants = {1, 3, 40, 100}},
+        Case{.pages = 2048, .lent = 1000, .wants = {1, 256, 128, 1}}}) {
+    CAPTURE(c.pages);
+    CAPTURE(c.lent);
+    const std::uint64_t area_size = c.pages * kPageSize;
+    PageFixture f({{.base = kGiB, .size = 16 * kMiB + area_size}},
+                  {.reserve_base = kAreaBase, .reserve_size = area_size});
+    std::vector<std::uint32_t> bitmap(CmaArea::bitmap_words(c.pages, 0));
+    CmaArea area;
+    REQUIRE(area.init("test", f.pages, frame_of(PhysAddr(kAreaBase)), c.pages, 0, bitmap));
+    SharedGuest guest(f);
+    for (std::uint32_t gfn = 0; f.counts().cma_lent < c.lent; ++gfn) guest.touch(gfn);
+    CrossCalls calls(kCpus);
+    CallingCpus others(f, calls);
+    std::atomic<unsigned> failed = 0;
+    const std::uint64_t operations = random_operations(20'000) / kCpus;
+    run_on_cpus(kCpus, [&](unsigned cpu) {
+      for (std::uint64_t i = 0; i < operations; ++i) {
+        others.poll();
+        const auto block = area.alloc(cpu, c.wants[cpu], 0);
+        if (!block || !area.release(cpu, *block, c.wants[cpu])) ++failed;
+      }
+      f.pages.drain(cpu);
+      calls.leave(cpu);
+    });
+    CHECK_EQ(failed, 0);
+    CHECK_EQ(area.statistics().failures, 0);
+    guest.release();
+    f.pages.drain(0);
+    CHECK_EQ(f.counts().cma_idle, c.pages);
+  }
+}
+
 TEST_CASE(
     "cma: devices take their areas' pages back while guests on other CPUs use them, and each keeps what it wrote") {
   constexpr std::uint64_t kAreaBase = kGiB + 8 * kMiB;
@@ -123,17 +193,7 @@ TEST_CASE(
   SharedGuest guest(f);
   for (std::uint32_t gfn = 0; gfn < SharedGuest::kPages; gfn += 2) guest.touch(gfn);
   CrossCalls calls(kCpus);
-  struct Context {
-    PageFixture& f;
-    CrossCalls& calls;
-  } context{.f = f, .calls = calls};
-  f.pages.set_drain_others(
-      [](void* opaque) {
-        auto& [fixture, cross_calls] = *static_cast<Context*>(opaque);
-        const unsigned cpu = FakeMachine::cpu();
-        cross_calls.ask_others(cpu, [&] { fixture.pages.drain(cpu); });
-      },
-      &context);
+  CallingCpus others(f, calls);
   std::atomic<unsigned> taken = 0;
   std::atomic<unsigned> wrong = 0;
   const std::uint64_t operations = random_operations(200'000) / kCpus;
@@ -141,7 +201,7 @@ TEST_CASE(
     std::mt19937_64 random(test_seed() + cpu);
     const bool is_device = cpu >= kCpus / 2;
     for (std::uint64_t i = 0; i < operations; ++i) {
-      calls.poll(cpu, [&] { f.pages.drain(cpu); });
+      others.poll();
       guest.touch(static_cast<std::uint32_t>(random() % SharedGuest::kPages));
       if (!is_device || i % 64 != 0) continue;
       const auto count = static_cast<std::uint32_t>(1 + random() % 200);

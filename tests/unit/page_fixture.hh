@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "mm/boot/memblock.hh"
@@ -61,6 +62,27 @@ struct PageFixture {
   LogLines log;
   Memblock memblock;
   PageAllocator<FakeMachine> pages;
+};
+
+// Other CPUs, which count how often they are asked for their pages, and then do what the test says, once.
+class CountingCpus final : public OtherCpus {
+ public:
+  explicit CountingCpus(PageFixture& f) : f_(f) { f_.pages.set_other_cpus(this); }
+  ~CountingCpus() { f_.pages.set_other_cpus(nullptr); }
+  CountingCpus(const CountingCpus&) = delete;
+  CountingCpus& operator=(const CountingCpus&) = delete;
+
+  void drain() override {
+    ++drains;
+    if (when_drained != nullptr) std::exchange(when_drained, nullptr)(f_);
+  }
+  void wait() override {}
+
+  unsigned drains = 0;
+  void (*when_drained)(PageFixture&) = nullptr;
+
+ private:
+  PageFixture& f_;
 };
 
 }  // namespace cadastre
