@@ -44,8 +44,6 @@ extern "C" [[noreturn]] void continue_on_stack(void* top, void (*next)());
 namespace cadastre {
 namespace {
 
-// Where a report goes when the DTB does not even say where the console is: QEMU virt's UART.
-constexpr PhysAddr kFallbackUart(0x0900'0000);
 // Pages that slab caches take for objects of which a guest has one.
 constexpr std::uint64_t kSlabSlack = 16 * kPageSize;
 constexpr unsigned kNoResetLimit = ~0U;
@@ -84,9 +82,8 @@ DeviceTree open_device_tree(PhysAddr address) {
   const std::byte* blob = arch::map_boot_dtb(address);
   const std::span header(blob, DeviceTree::kHeaderSize);
   const std::optional<std::size_t> size = DeviceTree::blob_size(header, refusals);
-  if (const auto uart = size ? find_stdout_uart(std::span(blob, *size)) : std::nullopt; uart) {
-    console.attach(arch::map_boot_uart(uart->base));
-    host.uart = *uart;
+  if (const auto uart = size ? find_console(std::span(blob, *size)) : std::nullopt; uart) {
+    console.attach(*uart->driver, {arch::map_boot_uart(uart->base), uart->layout});
   }
   if (!size) refuse_and_power_off();
   const std::optional<DeviceTree> tree = DeviceTree::open(std::span(blob, *size), refusals);
@@ -158,6 +155,13 @@ void init_devices() {
   init_cpu_interrupts();
 }
 
+// Who types into a console that does not hear should know.
+void report_console() {
+  if (host.uart.interrupt == 0) {
+    console.print("console: {}: no interrupt of it comes to the GIC: no input is taken", host.uart.path.view());
+  }
+}
+
 // The guests' plan against what there is. Nothing is made before all of it is known to be good.
 void check_configuration() {
   InplaceVector<PhysRange, decltype(host.reserved_memory)::capacity() + 2> occupied;
@@ -208,6 +212,7 @@ void enable_checks(const CommandLine& words) {
   if (const Result<> done = init_memory(host).and_then(init_cma_areas); !done) {
     refuse_to_boot("/memory: the page allocator: {}; give the machine more RAM", to_string(done.error()));
   }
+  report_console();
   report_memory();
   init_devices();
   init_world_switch();
@@ -230,7 +235,6 @@ void enable_checks(const CommandLine& words) {
 
 extern "C" [[noreturn]] void boot_main(std::uint32_t dtb_address, std::uint32_t load_address, std::uint32_t mode) {
   for (auto* constructor = __init_array_start; constructor != __init_array_end; ++constructor) (*constructor)();
-  console.attach(arch::map_boot_uart(kFallbackUart));
   const DeviceTree tree = open_device_tree(PhysAddr(dtb_address));
   check_mode(mode);
   arch::set_this_cpu(boot_cpu);

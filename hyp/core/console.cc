@@ -31,9 +31,9 @@ void Console::write(std::string_view text) {
   for (const char c : text) uart_.put(c);
 }
 
-void Console::attach(void* registers) {
+void Console::attach(const UartDriver& driver, UartRegisters registers) {
   const SpinlockGuard guard(lock_);
-  uart_.attach(registers);
+  uart_.attach(driver, registers);
 }
 
 }  // namespace cadastre

@@ -6,7 +6,7 @@
 
 #include "mm/base/format.hh"
 #include "mm/base/spinlock.hh"
-#include "platform/pl011.hh"
+#include "platform/uart/uart.hh"
 
 namespace cadastre {
 
@@ -17,8 +17,9 @@ class Console final : public Log {
   // Bytes as they are; a guest's output.
   void write(std::string_view text) EXCLUDES(lock_);
 
-  void attach(void* registers) EXCLUDES(lock_);
-  [[nodiscard]] Pl011& uart() { return uart_; }
+  void attach(const UartDriver& driver, UartRegisters registers) EXCLUDES(lock_);
+  // For its input, which ConsoleInput takes.
+  [[nodiscard]] Uart& uart() { return uart_; }
 
   // A panic does not wait for whoever holds the lock: he may be the one who panicked.
   void write_line_unlocked(std::string_view line) NO_THREAD_SAFETY_ANALYSIS;
@@ -27,7 +28,7 @@ class Console final : public Log {
   void put(std::string_view text) REQUIRES(lock_);
 
   Spinlock lock_;
-  Pl011 uart_;
+  Uart uart_;
 };
 
 extern Console console;

@@ -136,6 +136,14 @@ bool DtNode::is_enabled() const {
   return text && (*text == "okay" || *text == "ok");
 }
 
+bool DtNode::is_reachable() const {
+  if (!is_enabled()) return false;
+  for (auto above = parent(); above; above = above->parent()) {
+    if (!above->is_enabled()) return false;
+  }
+  return true;
+}
+
 std::optional<DtNode> DtNode::parent() const {
   if (depth() == 0) return std::nullopt;
   DtNode node = *this;

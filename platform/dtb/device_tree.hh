@@ -67,6 +67,8 @@ class DtNode {
   [[nodiscard]] PropertyNames property_names() const;  // in the blob's order
   // No `status`, "okay" or "ok" [DT 2.3.4].
   [[nodiscard]] bool is_enabled() const;
+  // It and all above it.
+  [[nodiscard]] bool is_reachable() const;
   [[nodiscard]] std::optional<DtNode> parent() const;  // nothing for the root
   // With or without its unit address; the first that matches.
   [[nodiscard]] std::optional<DtNode> child(std::string_view name) const;
@@ -74,6 +76,8 @@ class DtNode {
   [[nodiscard]] Children children() const;  // in the blob's order
   // The next node of the whole tree, children before siblings; nothing after the last.
   [[nodiscard]] std::optional<DtNode> next() const;
+  // The same node of the same blob.
+  friend bool operator==(const DtNode& a, const DtNode& b) { return a.blob_ == b.blob_ && a.offset() == b.offset(); }
 
  private:
   friend class DeviceTree;

@@ -194,9 +194,9 @@ bool read_host(const DeviceTree& tree, HostDescription& host, Refusals& refusals
   read_reserved_memory(nodes, host, refusals);
   read_cpus(nodes, host, refusals);
   read_distances(nodes, host, refusals);
-  read_uart(tree, nodes, host, refusals);
+  read_console(tree, nodes, host, refusals);
   read_gic(nodes, host, refusals);
-  read_timer(nodes, host, refusals);
+  read_timer(tree, nodes, host, refusals);
   read_psci(nodes, host, refusals);
   if (nodes.chosen) read_chosen(*nodes.chosen, host, refusals);
   if (nodes.hypervisor) read_bootargs(*nodes.hypervisor, host.hypervisor_bootargs, refusals);

@@ -12,6 +12,7 @@
 #include "platform/dtb/device_tree.hh"
 #include "platform/dtb/fixed.hh"
 #include "platform/dtb/refusals.hh"
+#include "platform/uart/uart.hh"
 
 namespace cadastre {
 
@@ -60,10 +61,12 @@ struct NumaDistances {
   std::array<std::array<std::uint8_t, kMaxHostNodes>, kMaxHostNodes> from_to{};
 };
 
-struct HostUart {  // a PL011
-  PhysAddr base;
-  std::uint64_t size = 0;
-  std::uint32_t interrupt = 0;  // GIC interrupt id; 0 when the device tree gives none
+struct HostUart {
+  const UartDriver* driver = nullptr;
+  PhysAddr base;  // of its registers, which all lie in one page
+  UartLayout layout;
+  std::uint32_t interrupt = 0;  // GIC interrupt id; 0 when it has none that comes to the GIC
+  DtPath path;
 };
 
 struct HostGic {            // GICv2 with the virtualization extensions [GICv2 5]
@@ -110,9 +113,10 @@ struct HostDescription {
 // `host` is not to be used then.
 [[nodiscard]] bool read_host(const DeviceTree& tree, HostDescription& host, Refusals& refusals);
 
-// The PL011 of /chosen/stdout-path, whatever else is wrong: what a refusal is printed on. Only `base` and `size` are
-// filled. From the blob itself when it cannot be opened.
-[[nodiscard]] std::optional<HostUart> find_stdout_uart(const DeviceTree& tree);
-[[nodiscard]] std::optional<HostUart> find_stdout_uart(std::span<const std::byte> blob);
+// The console, whatever else is wrong: what a refusal is printed on. Of /chosen/stdout-path, else the alias serial0, else
+// the first UART in the tree, the first that is enabled and of a known kind. Without its interrupt. From the blob itself
+// when it cannot be opened.
+[[nodiscard]] std::optional<HostUart> find_console(const DeviceTree& tree);
+[[nodiscard]] std::optional<HostUart> find_console(std::span<const std::byte> blob);
 
 }  // namespace cadastre

@@ -29,9 +29,13 @@ void limit_dma(const DtNode& bus, const DtProperty& ranges, HostDescription& hos
 // Whether it is the machine's GIC or its timer.
 [[nodiscard]] bool is_gic(const DtProperty& compatible);
 [[nodiscard]] bool is_timer(const DtProperty& compatible);
-void read_uart(const DeviceTree& tree, const HostNodes& nodes, HostDescription& host, Refusals& refusals);
 void read_gic(const HostNodes& nodes, HostDescription& host, Refusals& refusals);
-void read_timer(const HostNodes& nodes, HostDescription& host, Refusals& refusals);
+void read_timer(const DeviceTree& tree, const HostNodes& nodes, HostDescription& host, Refusals& refusals);
+// `range` of a device on `bus`, as the CPU reaches it; nothing when it does not.
+[[nodiscard]] std::optional<PhysRange> cpu_range(const DtNode& bus, DtRange range);
+
+// host_console.cc
+void read_console(const DeviceTree& tree, const HostNodes& nodes, HostDescription& host, Refusals& refusals);
 
 // host.cc
 // `numa-node-id` of a memory or CPU node, 0 when there is none.

@@ -27,7 +27,7 @@ void check_host(const HostDescription& host) {
     CHECK((entry.alignment & (entry.alignment - 1)) == 0);
   }
   CHECK(host.node_count >= 1 && host.node_count <= kMaxHostNodes);
-  CHECK(host.uart.size != 0 && host.gic.virtual_cpu.size != 0 && host.psci.is_smc);
+  CHECK(host.uart.driver != nullptr && host.gic.virtual_cpu.size != 0 && host.psci.is_smc);
   CHECK(host.gic.maintenance_interrupt >= 16 && host.timer.hypervisor >= 16 && host.timer.hypervisor < 32);
   if (host.initrd) CHECK(host.initrd->end() > host.initrd->base);
 }
@@ -38,7 +38,7 @@ void check_host(const HostDescription& host) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace cadastre;
   const GuardedBytes blob({data, size});
-  const auto uart = find_stdout_uart(blob.bytes());
+  const auto uart = find_console(blob.bytes());
   Refusals refusals;
   HostDescription host;
   const auto tree = DeviceTree::open(blob.bytes(), refusals);
@@ -50,6 +50,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (!is_accepted) return 0;
   check_host(host);
   // What is found early is what is found.
-  CHECK(uart && uart->base == host.uart.base && uart->size == host.uart.size);
+  CHECK(uart && uart->base == host.uart.base && uart->driver == host.uart.driver && uart->layout == host.uart.layout);
   return 0;
 }

@@ -40,13 +40,23 @@ case $1 in
     ;;
   bad-magic)
     printf '\0\0\0\0' | dd of="$dtb" conv=notrunc status=none
-    expect 2 start "$dtb"
-    expect_one_reason 'device tree: bad magic'
+    # No tree, no console: no address of a machine that is not known is written to.
+    expect 3 start "$dtb"
+    [[ ! -s $output ]] || fail 'something was said'
     ;;
   truncated)
+    # Without its strings nobody finds a console in it.
     head -c 3000 "$dtb" >"$dtb.short"
-    expect 2 start "$dtb.short"
-    expect_one_reason 'device tree: '
+    expect 3 start "$dtb.short"
+    [[ ! -s $output ]] || fail 'something was said'
+    ;;
+  broken)
+    # The structure does not end where it ends; the console is found all the same.
+    structure=$(od -An -j8 -N4 --endian=big -t u4 "$dtb") size=$(od -An -j36 -N4 --endian=big -t u4 "$dtb")
+    end=$((structure + size - 4))
+    printf '\0\0\0\5' | dd of="$dtb" bs=1 seek="$end" conv=notrunc status=none
+    expect 2 start "$dtb"
+    expect_one_reason 'device tree: broken'
     ;;
   no-memory)
     fdtput -r "$dtb" "$memory"
@@ -82,6 +92,20 @@ case $1 in
       expect 2 start "$dtb"
       expect_one_reason '/memory'
     done
+    ;;
+  console-elsewhere)
+    # Not where virt's is, by an alias with options, and what interrupt it has is not known: the guest has no input.
+    fdtput -p -t s "$dtb" /aliases serial1 /pl011@9000000
+    fdtput -t s "$dtb" /chosen stdout-path serial1:115200n8
+    fdtput -d "$dtb" /pl011@9000000 interrupts
+    expect 0 start "$dtb"
+    expect_line '^cadastre: console: /pl011@9000000: .* no input'
+    ;;
+  console-unknown)
+    # Nothing is said there, and nowhere else: least of all where another machine has its UART.
+    fdtput -t s "$dtb" /pl011@9000000 compatible acme,uart
+    expect 3 start "$dtb"
+    [[ ! -s $output ]] || fail 'something was said'
     ;;
   svc-mode)
     machine=virt,gic-version=2

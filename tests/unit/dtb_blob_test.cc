@@ -61,7 +61,7 @@ TEST_CASE("a property that is followed by itself is refused, and the search for 
   REQUIRE(property != nullptr);
   property->len = cpu_to_fdt32(static_cast<std::uint32_t>(-12));
   CHECK(refuses(read_host_from(blob).refusals, "broken or cut short"));
-  CHECK_FALSE(find_stdout_uart(blob.bytes()).has_value());
+  CHECK_FALSE(find_console(blob.bytes()).has_value());
 }
 
 TEST_CASE("bytes after the tree do not matter") {
@@ -108,7 +108,7 @@ TEST_CASE("a tree damaged at random is described or refused, and never read beyo
     for (std::size_t i = 0; i < changes; ++i) {
       blob.bytes()[random() % blob.bytes().size()] = static_cast<std::byte>(random());
     }
-    (void)find_stdout_uart(blob.bytes());
+    (void)find_console(blob.bytes());
     const auto reading = read_host_from(blob);
     REQUIRE_EQ(reading.is_accepted, reading.refusals.empty());
     if (!reading.is_accepted) continue;
