@@ -39,7 +39,7 @@ class ScratchGuest {
 
  private:
   VmidAllocator vmids_;
-  GuestEnvironment environment_{OwnerId{1}};
+  GuestEnvironment environment_{OwnerId{1}, NodeId{0}};
   Pfn root_;
   Tables stage2_;
 };

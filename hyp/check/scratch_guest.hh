@@ -81,7 +81,7 @@ class ScratchGuest {
 
   const PhysAddr pool_;
   VmidAllocator vmids_;
-  GuestEnvironment environment_{OwnerId{1}};
+  GuestEnvironment environment_{OwnerId{1}, NodeId{0}};
   const std::uint8_t vmid_;
   Table stage2_;
   GuestMmu mmu_;

@@ -87,7 +87,7 @@ Result<PhysAddr> GuestEnvironment::allocate_gib(IpaAddr ipa) const {
 Result<PhysAddr> GuestEnvironment::allocate_frame(IpaAddr ipa, unsigned level) const {
   if (level == 1) return allocate_gib(ipa);
   const AllocFlags flags = kHighmem | kMovable | kZero | (level == kLastLevel ? AllocFlags() : kNoWarn);
-  const Result<Pfn> block = memory.pages.alloc(order_of(level), flags);
+  const Result<Pfn> block = memory.pages.alloc_near(home_, order_of(level), flags);
   if (!block) return std::unexpected(block.error());
   if (const Result<> given = memory.ownership.give(*block, owner_, frame_of(ipa)); !given) {
     memory.pages.free(*block, order_of(level));
@@ -133,8 +133,8 @@ void GuestEnvironment::drop_shared(PhysAddr frame) {
   if (*left == 0) memory.pages.free(frame_of(frame), 0);
 }
 
-GuestMemory::GuestMemory(OwnerId owner, std::uint64_t size, unsigned largest_level, PhysAddr root)
-    : environment_(owner),
+GuestMemory::GuestMemory(OwnerId owner, NodeId home, std::uint64_t size, unsigned largest_level, PhysAddr root)
+    : environment_(owner, home),
       largest_level_(largest_level),
       ram_{.first = guest_map::kRam, .size = size, .largest_level = largest_level},
       stage2_(environment_, root, table_limit(size)) {}

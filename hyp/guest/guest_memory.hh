@@ -31,7 +31,7 @@ namespace cadastre {
 // frames' owner.
 class GuestEnvironment : public arch::TableOperations {
  public:
-  explicit GuestEnvironment(OwnerId owner) : owner_(owner) {}
+  GuestEnvironment(OwnerId owner, NodeId home) : owner_(owner), home_(home) {}
 
   [[nodiscard]] static Result<PhysAddr> allocate_table();
   static void free_table(PhysAddr table);
@@ -56,6 +56,7 @@ class GuestEnvironment : public arch::TableOperations {
   [[nodiscard]] Result<PhysAddr> allocate_gib(IpaAddr ipa) const;
 
   const OwnerId owner_;
+  const NodeId home_;
   bool clean_new_ = true;
   Vmid vmid_;
 };
@@ -75,8 +76,8 @@ enum class Populate : bool { kNo, kYes };
 class GuestMemory {
  public:
   // `size` bytes of RAM at guest_map::kRam, in mappings of at most level_size(largest_level); 1 for what populate() maps
-  // only. `root`: zeroed, Stage2::kRootBytes; stays the caller's.
-  GuestMemory(OwnerId owner, std::uint64_t size, unsigned largest_level, PhysAddr root);
+  // only. `home`: the node of the CPUs that run it. `root`: zeroed, Stage2::kRootBytes; stays the caller's.
+  GuestMemory(OwnerId owner, NodeId home, std::uint64_t size, unsigned largest_level, PhysAddr root);
   GuestMemory(const GuestMemory&) = delete;
   GuestMemory& operator=(const GuestMemory&) = delete;
 

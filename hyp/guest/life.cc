@@ -110,7 +110,9 @@ Result<> Guest::make() {
   if (!root) return std::unexpected(root.error());
   root_ = address_of(*root);
   const auto id = static_cast<OwnerId>(number_ + 1);  // 0 is the hypervisor
-  const Result<Vm*> vm = vms.create(id, name(), plan_->cpus, plan_->memory, plan_->largest_level, root_,
+  // Whichever CPU does the work, its RAM is nearest to where it will run.
+  const NodeId home = memory.pages.cpu_node(number_ % host.cpus);
+  const Result<Vm*> vm = vms.create(id, name(), plan_->cpus, home, plan_->memory, plan_->largest_level, root_,
                                     terminal.output_of(number_, name()));
   if (!vm) return std::unexpected(vm.error());
   vm_ = *vm;

@@ -1,5 +1,7 @@
 #include "hyp/guest/terminal.hh"
 
+#include <optional>
+
 #include "hyp/core/console.hh"
 #include "hyp/core/console_input.hh"
 
@@ -33,7 +35,7 @@ void Terminal::detach(unsigned guest) const {
 }
 
 void Terminal::finish_line(unsigned guest) {
-  if (lines_[guest]) lines_[guest]->finish();
+  if (auto& lines = lines_[guest]) lines->finish();
 }
 
 }  // namespace cadastre

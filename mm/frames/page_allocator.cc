@@ -153,14 +153,15 @@ void PageAllocatorBase::set_list_sizes() {
 
 // ---- Alloc ----
 
-Result<Pfn> PageAllocatorBase::alloc_slow(unsigned cpu, unsigned order, AllocFlags flags, const void* caller) {
+Result<Pfn> PageAllocatorBase::alloc_slow(unsigned cpu, NodeId nid, unsigned order, AllocFlags flags,
+                                          const void* caller) {
   if (order > kMaxOrder) [[unlikely]]
     return std::unexpected(Error::kInvalid);
   if (checked_ && fault_ != nullptr && fault_->should_fail()) [[unlikely]]
     return std::unexpected(Error::kNoMemory);
-  FrameIndex block = alloc_from_zones(cpu, order, flags, Mark::kLow);
+  FrameIndex block = alloc_from_zones(cpu, nid, order, flags, Mark::kLow);
   if (block == kNoFrame) [[unlikely]]
-    block = reclaim_and_alloc(cpu, order, flags);
+    block = reclaim_and_alloc(cpu, nid, order, flags);
   if (block == kNoFrame) [[unlikely]]
     return std::unexpected(Error::kNoMemory);
   const bool lent = flags.has(kMovable) && frames_.pageblock_type(block) == MigrateType::kCma;
@@ -174,13 +175,13 @@ Result<Pfn> PageAllocatorBase::alloc_slow(unsigned cpu, unsigned order, AllocFla
   return pfn;
 }
 
-FrameIndex PageAllocatorBase::alloc_from_zones(unsigned cpu, unsigned order, AllocFlags flags, Mark mark) {
+FrameIndex PageAllocatorBase::alloc_from_zones(unsigned cpu, NodeId nid, unsigned order, AllocFlags flags, Mark mark) {
   PerCpu& mine = per_cpu_[cpu];
   const ZoneKind highest = highest_zone(flags);
   const MigrateType type = migrate_type(flags);
-  for (const std::uint8_t id : zonelists_[mine.nid][static_cast<unsigned>(highest)].all()) {
+  for (const std::uint8_t id : zonelists_[nid][static_cast<unsigned>(highest)].all()) {
     Zone& zone = zones_[id];
-    if (flags.has(kThisNode) && zone.nid() != mine.nid) break;
+    if (flags.has(kThisNode) && zone.nid() != nid) break;
     const Watermarks& marks = zone.watermarks();
     // kAtomic goes down to three eighths of the minimum, but only on the second try: the first one says that memory is low.
     std::uint32_t kept = marks.low;
@@ -251,9 +252,9 @@ FrameIndex PageAllocatorBase::refill(PageList& list, Zone& zone, MigrateType typ
   return std::exchange(list.head, frames_[list.head].next);
 }
 
-std::uint32_t PageAllocatorBase::deficit(unsigned cpu, AllocFlags flags) const {
+std::uint32_t PageAllocatorBase::deficit(NodeId nid, AllocFlags flags) const {
   std::uint32_t pages = 0;
-  for (const std::uint8_t id : zonelists_[per_cpu_[cpu].nid][static_cast<unsigned>(highest_zone(flags))].all()) {
+  for (const std::uint8_t id : zonelists_[nid][static_cast<unsigned>(highest_zone(flags))].all()) {
     const std::uint32_t free = zones_[id].free_frames();
     const std::uint32_t high = zones_[id].watermarks().high;
     if (free < high) pages += high - free;
@@ -261,17 +262,17 @@ std::uint32_t PageAllocatorBase::deficit(unsigned cpu, AllocFlags flags) const {
   return pages;
 }
 
-FrameIndex PageAllocatorBase::reclaim_and_alloc(unsigned cpu, unsigned order, AllocFlags flags) {
+FrameIndex PageAllocatorBase::reclaim_and_alloc(unsigned cpu, NodeId nid, unsigned order, AllocFlags flags) {
   pressure_.fetch_add(1, std::memory_order_relaxed);
   // Pages on this CPU's lists may be what a larger block lacks.
   drain(cpu);
-  if (!flags.has(kAtomic)) shrinkers_.shrink(deficit(cpu, flags));
-  FrameIndex block = alloc_from_zones(cpu, order, flags, Mark::kMin);
+  if (!flags.has(kAtomic)) shrinkers_.shrink(deficit(nid, flags));
+  FrameIndex block = alloc_from_zones(cpu, nid, order, flags, Mark::kMin);
   const unsigned rounds = flags.has(kAtomic | kNoRetry) ? 0 : kReclaimRounds;
   for (unsigned round = 0; block == kNoFrame && round < rounds; ++round) {
-    if (shrinkers_.shrink(std::max(deficit(cpu, flags), 1U << order)) == 0) break;
+    if (shrinkers_.shrink(std::max(deficit(nid, flags), 1U << order)) == 0) break;
     drain(cpu);
-    block = alloc_from_zones(cpu, order, flags, Mark::kMin);
+    block = alloc_from_zones(cpu, nid, order, flags, Mark::kMin);
   }
   if (block == kNoFrame && log_ != nullptr && !flags.has(kNoWarn)) {
     log_->print("pages: no block of order {} for {} on cpu {}", order, to_string(migrate_type(flags)), cpu);
@@ -281,7 +282,7 @@ FrameIndex PageAllocatorBase::reclaim_and_alloc(unsigned cpu, unsigned order, Al
 
 void PageAllocatorBase::balance(unsigned cpu) {
   for (unsigned round = 0; round < kReclaimRounds; ++round) {
-    const std::uint32_t pages = deficit(cpu, kHighmem);
+    const std::uint32_t pages = deficit(cpu_node(cpu), kHighmem);
     if (pages == 0 || shrinkers_.shrink(pages) == 0) return;
     drain(cpu);
   }

@@ -245,7 +245,11 @@ class PageAllocatorBase {
     return true;
   }
 
-  [[nodiscard]] Result<Pfn> alloc_slow(unsigned cpu, unsigned order, AllocFlags flags, const void* caller);
+  [[nodiscard]] Result<Pfn> alloc_slow(unsigned cpu, unsigned order, AllocFlags flags, const void* caller) {
+    return alloc_slow(cpu, cpu_node(cpu), order, flags, caller);
+  }
+  // By this CPU, from its own lists where it has such pages, in the order of that node's zonelist.
+  [[nodiscard]] Result<Pfn> alloc_slow(unsigned cpu, NodeId nid, unsigned order, AllocFlags flags, const void* caller);
   [[nodiscard]] Result<> free_slow(unsigned cpu, Pfn block, unsigned order, AllocFlags hint, const void* caller);
 
   FrameTable frames_;
@@ -266,14 +270,14 @@ class PageAllocatorBase {
   void set_list_sizes();
   void update_after_adoption();
   void release_range(FrameIndex first, FrameIndex past);
-  [[nodiscard]] FrameIndex alloc_from_zones(unsigned cpu, unsigned order, AllocFlags flags, Mark mark);
+  [[nodiscard]] FrameIndex alloc_from_zones(unsigned cpu, NodeId nid, unsigned order, AllocFlags flags, Mark mark);
   [[nodiscard]] static FrameIndex block_from_zone(Zone& zone, unsigned order, MigrateType type, AllocFlags flags);
   // Rare enough to be by itself, so that whoever wants a block does not carry its registers.
   [[nodiscard, gnu::noinline]] FrameIndex page_from_zone(PerCpu& mine, unsigned id, AllocFlags flags);
   [[nodiscard]] FrameIndex take_older(PerCpu& mine, unsigned list, AllocFlags flags) const;
   [[nodiscard]] FrameIndex refill(PageList& list, Zone& zone, MigrateType type, AllocFlags flags) REQUIRES(zone.lock);
-  [[nodiscard]] FrameIndex reclaim_and_alloc(unsigned cpu, unsigned order, AllocFlags flags);
-  [[nodiscard]] std::uint32_t deficit(unsigned cpu, AllocFlags flags) const;
+  [[nodiscard]] FrameIndex reclaim_and_alloc(unsigned cpu, NodeId nid, unsigned order, AllocFlags flags);
+  [[nodiscard]] std::uint32_t deficit(NodeId nid, AllocFlags flags) const;
   void inspect_alloc(FrameIndex block, unsigned order, const void* caller);
   void inspect_free(FrameIndex block, unsigned order, const void* caller);
   [[nodiscard]] Result<> refuse_free(Pfn block, unsigned order);
@@ -340,6 +344,11 @@ class PageAllocator final : public PageAllocatorBase {
     const Pfn page = frames_.pfn_of(listed);
     if (flags.has(kZero)) fill(page, 1, std::byte{0});
     return page;
+  }
+  // The same for who will use the memory on another CPU, nearest to `nid`: below kMaxNodes.
+  [[nodiscard]] Result<Pfn> alloc_near(NodeId nid, unsigned order, AllocFlags flags = {}) {
+    if (nid == cpu_node(machine_.cpu())) return alloc(order, flags);
+    return alloc_slow(machine_.cpu(), nid, order, flags, __builtin_return_address(0));
   }
 
   // Gives a block back. A free of what is free, shared, pinned, of another order or no RAM is reported and stops

@@ -116,7 +116,7 @@ TEST_CASE("cma: an area that is lent to who does not move is found full without 
   while (const auto page = f.pages.alloc(0, kHighmem | kMovable | kNoWarn))
     REQUIRE(ownership.give(*page, 1, Gfn(gfn++)));
   REQUIRE_GT(f.area.statistics().lent, kAreaPages / 2);
-  CountingCpus others(f);
+  const CountingCpus others(f);
   while (f.area.alloc(0, 1, 0)) {
   }
   CHECK_EQ(f.area.alloc(0, 1, 0).error(), Error::kNoMemory);

@@ -140,6 +140,27 @@ TEST_CASE(
   f.check_audit();
 }
 
+TEST_CASE("pages: what is wanted near a node comes from there, whichever CPU asks and whatever its lists hold") {
+  PageFixture f({{.base = 1 * kGiB, .size = 32 * kMiB}, {.base = 2 * kGiB, .size = 32 * kMiB, .nid = 1}}, {});
+  const auto node_of = [&](Pfn pfn) { return f.pages.zone_of(f.pages.frames().index_of(pfn)).nid(); };
+  f.pages.set_cpu_node(1, 1);
+  for (const unsigned cpu : {0U, 1U}) {
+    FakeMachine::current_cpu = cpu;
+    for (const unsigned order : {0U, 0U, 3U, 9U}) {
+      for (const NodeId nid : {NodeId{0}, NodeId{1}}) {
+        CHECK_EQ(node_of(*f.pages.alloc_near(nid, order)), nid);
+        CHECK_EQ(node_of(*f.pages.alloc_near(nid, order, kThisNode)), nid);
+        CHECK_EQ(node_of(*f.pages.alloc(order)), cpu);
+      }
+    }
+  }
+  FakeMachine::current_cpu = 0;
+  while (f.pages.alloc_near(1, 8, kNoWarn | kThisNode)) {
+  }
+  CHECK_EQ(node_of(*f.pages.alloc_near(1, 8)), 0);
+  f.check_audit();
+}
+
 TEST_CASE("pages: zeroed pages are zero, in low and in high memory, single and in blocks") {
   PageFixture f({{.base = kGiB, .size = 32 * kMiB}}, {.high_memory = PhysAddr(kGiB + 16 * kMiB)});
   std::memset(f.machine.bytes_at(PhysAddr(kGiB)), 0x5a, 8 * kMiB);
