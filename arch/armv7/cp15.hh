@@ -103,7 +103,6 @@ CP14_32(TEECR, 6, c0, c0, 0);
 CP14_32(TEEHBR, 6, c1, c0, 0);
 
 // Address translation [ARMv7 B3.12]: write an address, read PAR.
-CP15_32(ATS1CPR, 0, c7, c8, 0);
 CP15_32(ATS12NSOPR, 0, c7, c8, 4);
 CP15_32(ATS12NSOPW, 0, c7, c8, 5);
 CP15_32(ATS12NSOUR, 0, c7, c8, 6);
@@ -119,6 +118,7 @@ CP15_32(DCCSW, 0, c7, c10, 2);
 CP15_32(DCCMVAU, 0, c7, c11, 1);
 CP15_32(DCCIMVAC, 0, c7, c14, 1);
 CP15_32(TLBIALL, 0, c8, c7, 0);
+CP15_32(TLBIMVAA, 0, c8, c7, 3);
 CP15_32(TLBIALLIS, 0, c8, c3, 0);
 CP15_32(TLBIALLHIS, 4, c8, c3, 0);
 CP15_32(TLBIMVAHIS, 4, c8, c3, 1);

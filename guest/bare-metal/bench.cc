@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <string_view>
 
-#include "guest/bare-metal/cpu.hh"
-#include "guest/bare-metal/machine.hh"
-#include "guest/bare-metal/memory.hh"
-#include "guest/bare-metal/print.hh"
+#include "guest/common/cpu.hh"
+#include "guest/common/machine.hh"
+#include "guest/common/memory.hh"
+#include "guest/common/print.hh"
 
 namespace cadastre::guest {
 namespace {

@@ -2,21 +2,18 @@
 // RAM, the timer's and the UART's interrupts, what must abort, PSCI.
 //
 // Words on its command line: `reset` resets the machine instead of powering it off, `fail` reports a failure,
-// `hang` never ends. `bench` measures what exits cost (bench.hh); `spin`, `wake` and `second-cpu` are in neighbour.hh; these four
-// check nothing else.
-#include <libfdt.h>
-
+// `hang` never ends. `bench` measures what exits cost (bench.hh), and checks nothing else.
 #include <array>
-#include <bit>
 #include <cstdint>
 
+#include "guest/bare-metal/accesses.hh"
 #include "guest/bare-metal/bench.hh"
-#include "guest/bare-metal/cpu.hh"
-#include "guest/bare-metal/exceptions.hh"
-#include "guest/bare-metal/machine.hh"
-#include "guest/bare-metal/memory.hh"
-#include "guest/bare-metal/neighbour.hh"
-#include "guest/bare-metal/print.hh"
+#include "guest/common/cpu.hh"
+#include "guest/common/exceptions.hh"
+#include "guest/common/guest.hh"
+#include "guest/common/machine.hh"
+#include "guest/common/memory.hh"
+#include "guest/common/print.hh"
 
 extern "C" {
 extern const char image_start;
@@ -31,21 +28,11 @@ constexpr std::uint32_t kHole = 0x0b00'0000;
 // Virtual addresses that neither RAM nor a device has.
 constexpr std::uint32_t kWindow = 0x1000'0000;
 
-std::uint32_t dtb_start;
-std::uint32_t dtb_end;
-
-// RAM ends at or below 4 GiB for a kernel without LPAE.
-std::uint64_t ram_end() {
-  constexpr std::uint64_t k4GiB = 1ULL << 32;
-  const std::uint64_t end = machine.ram_base + machine.ram_size;
-  return end < k4GiB ? end : k4GiB;
-}
-
 // This kernel's own memory, and the DTB.
 bool in_use(std::uint32_t page) {
   const bool image =
       page >= reinterpret_cast<std::uint32_t>(&image_start) && page < reinterpret_cast<std::uint32_t>(&image_end);
-  return image || (page + kPage > dtb_start && page < dtb_end);
+  return image || (page + kPage > machine.dtb_start && page < machine.dtb_end);
 }
 
 template <class Function>
@@ -100,7 +87,7 @@ void check_small_pages() {
   constexpr std::uint32_t kRun = kPages * kPage;
   // The highest run of pages that is free.
   auto run = static_cast<std::uint32_t>(ram_end() - kRun);
-  while (run + kRun > dtb_start && run < dtb_end) run -= kRun;
+  while (run + kRun > machine.dtb_start && run < machine.dtb_end) run -= kRun;
 
   for (std::uint32_t i = 0; i < kPages; ++i) {
     map_page(kWindow + i * kPage, run + (kPages - 1 - i) * kPage, Kind::kData);
@@ -236,43 +223,21 @@ void check_psci() {
   say("PSCI ", std::uint64_t{version >> 16}, ".", std::uint64_t{version & 0xffffU});
 }
 
-// The blocks behind the DTB's, which is behind the image: nobody has touched them.
-void measure() {
-  constexpr std::uint32_t kBlock = 0x20'0000;
-  run_benchmarks((dtb_end + kBlock - 1) & ~(kBlock - 1), static_cast<std::uint32_t>(ram_end()));
-  say("ok");
-  system_off();
-}
+}  // namespace
 
-[[noreturn]] void end_with(void (*function)()) {
-  function();
-  say("ok");
-  system_off();
-}
+const std::string_view guest_name = "bare-metal";
 
-void run(std::uint32_t dtb) {
-  // Aligned reads only, before the MMU is on: libfdt's may not be.
-  const volatile std::uint32_t* header = words_at(dtb);
-  if ((dtb & 3U) != 0 || std::byteswap(static_cast<std::uint32_t>(header[0])) != FDT_MAGIC) {
-    fail("r2 does not point to a device tree but is ", Hex{dtb});
-  }
-  dtb_start = dtb;
-  dtb_end = dtb + std::byteswap(static_cast<std::uint32_t>(header[1]));
-  start_mmu(dtb_start, dtb_end - dtb_start);
-
-  if (const char* problem = read_machine(reinterpret_cast<const void*>(dtb)); problem != nullptr) fail(problem);
-  map_section(machine.distributor, Kind::kDevice);
-  map_section(machine.cpu_interface, Kind::kDevice);
-  map_ram(machine.ram_base, ram_end());
+void run_guest() {
   say("the device tree has ", machine.ram_size >> 20, " MiB of RAM at ", Hex{machine.ram_base});
   if (has_word("fail")) fail("it was told to");
   if (has_word("hang")) {
     while (true) wait_for_interrupt();
   }
-  if (has_word("bench")) measure();
-  if (has_word("spin")) end_with(spin);
-  if (has_word("wake")) end_with(wake);
-  if (has_word("second-cpu")) end_with(check_second_cpu);
+  if (has_word("bench")) {
+    run_benchmarks(untouched_ram(), static_cast<std::uint32_t>(ram_end()));
+    say("ok");
+    system_off();
+  }
 
   start_gic();
   enable_interrupt(machine.timer_interrupt);
@@ -297,9 +262,4 @@ void run(std::uint32_t dtb) {
   system_off();
 }
 
-}  // namespace
 }  // namespace cadastre::guest
-
-extern "C" void guest_main(std::uint32_t dtb) {
-  cadastre::guest::run(dtb);
-}

@@ -6,6 +6,7 @@
 #include "arch/armv7/cp15.hh"
 #include "arch/armv7/hsr.hh"
 #include "hyp/emulate/emulate.hh"
+#include "hyp/guest/guest_view.hh"
 #include "hyp/guest/inject.hh"
 #include "hyp/guest/instruction.hh"
 #include "hyp/guest/registers.hh"
@@ -13,29 +14,32 @@
 #include "hyp/guest/vcpu.hh"
 #include "hyp/guest/vm.hh"
 #include "mm/base/address.hh"
+#include "mm/translation/guest_walk.hh"
 
 namespace cadastre {
 namespace {
 
 using arch::Syndrome;
 
-constexpr std::uint32_t kPageOffset = kPageSize - 1;
-constexpr std::uint64_t kPageOfAddress = 0xff'ffff'f000;
-
-// The faulting IPA. HPFAR has its page for translation faults and for faults on the guest's own table walk; for the rest
-// the CPU is asked [ARMv7 B3.13.7]. Nothing when the guest has changed its tables meanwhile: the access is tried again.
-std::optional<IpaAddr> fault_address(Syndrome syndrome, std::uint32_t virtual_address) {
-  const std::uint32_t offset = virtual_address & kPageOffset;
+// The faulting IPA. HPFAR has its page for translation faults and for faults on the guest's own table walk [ARMv7 B3.13.7]. For
+// the rest GuestWalk answers. An ATS operation would have the CPU walk tables that another vCPU may have changed meanwhile, and not
+// every CPU survives every fault that it may find there (docs/translation.md). Nothing when the tables lead nowhere any more:
+// the access is tried again.
+std::optional<IpaAddr> fault_address(Vcpu& vcpu, Syndrome syndrome, std::uint32_t virtual_address) {
+  const GuestVirtAddr address(virtual_address);
   if (syndrome.translation_fault() || syndrome.stage1_walk()) {
-    return IpaAddr((std::uint64_t{arch::HPFAR::read() & 0xfffffff0U} << 8) | offset);
+    return IpaAddr(std::uint64_t{arch::HPFAR::read() & 0xfffffff0U} << 8 | address.offset_in(kPageSize));
   }
-  const std::uint64_t saved = arch::PAR::read();
-  arch::ATS1CPR::write(virtual_address);
+  // What the TLB still has of the tables before would fault again and again [ARMv7 B3.10.1].
+  arch::TLBIMVAA::write(virtual_address & ~static_cast<std::uint32_t>(kPageSize - 1));
+  arch::dsb();
   arch::isb();
-  const std::uint64_t par = arch::PAR::read();
-  arch::PAR::write(saved);  // the guest's own
-  if ((par & 1) != 0) return std::nullopt;
-  return IpaAddr((par & kPageOfAddress) | offset);
+  const GuestMmu mmu = loaded_mmu();
+  const auto leaf = vcpu.vm.memory().with_view([&](const auto& view) {
+    return stage1_walk(mmu, view, address, syndrome.is_write() ? Access::kWrite : Access::kRead);
+  });
+  if (!leaf) return std::nullopt;
+  return leaf->ipa;
 }
 
 // A fault that the guest gets as an external abort.
@@ -94,7 +98,7 @@ void handle_data_abort(Vcpu& vcpu, Syndrome syndrome) {
                       syndrome.is_write() ? Access::kWrite : Access::kRead);
   };
   if (!is_ours(syndrome)) return abort();
-  const std::optional<IpaAddr> address = fault_address(syndrome, virtual_address);
+  const std::optional<IpaAddr> address = fault_address(vcpu, syndrome, virtual_address);
   if (!address) return;
   if (!syndrome.stage1_walk() && !syndrome.cache_maintenance()) {
     if (syndrome.access_valid()) {
@@ -114,7 +118,7 @@ void handle_prefetch_abort(Vcpu& vcpu, Syndrome syndrome) {
   const std::uint32_t virtual_address = arch::HIFAR::read();
   const auto abort = [&] { inject_prefetch_abort(vcpu, GuestVirtAddr(virtual_address), external_fault(syndrome)); };
   if (!is_ours(syndrome)) return abort();
-  const std::optional<IpaAddr> address = fault_address(syndrome, virtual_address);
+  const std::optional<IpaAddr> address = fault_address(vcpu, syndrome, virtual_address);
   if (!address) return;
   if (!serve(vcpu, *address, syndrome.stage1_walk() ? Access::kRead : Access::kExecute)) abort();
 }

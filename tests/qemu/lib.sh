@@ -38,6 +38,18 @@ expect_one_reason() {
   expect_line "refused: $1"
 }
 
+# guest NAME IMAGE CPUS MEMORY [BOOTARGS]: the node of a guest that is built here, bare-metal or hostile; MEMORY as 16M.
+guest() {
+  printf '%s { compatible = "cadastre,guest"; cpus = <%d>; memory = /bits/ 64 <%d>;\n' "$1" "$3" $((${4%M} << 20))
+  printf '  kernel { file = "%s"; bootargs = "%s"; }; };\n' "$root/build/armv7-release/guest/$2.bin" "${5-}"
+}
+
+# boot_guests NODES RUN-OPTION...: a machine with these guests, which end well.
+boot_guests() {
+  printf '/dts-v1/; / { hypervisor { compatible = "cadastre,hypervisor"; %s }; };\n' "$1" >"$scratch/guests.dts"
+  expect "${expected_status:-0}" run --batch --config "$scratch/guests.dts" --timeout 240 "${@:2}"
+}
+
 # memory_of DTS NODE: the node's `memory`, in bytes.
 memory_of() {
   dtc -q -I dts -O dtb "$1" | fdtget -t x - "$2" memory | {

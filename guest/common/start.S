@@ -69,29 +69,35 @@ data_vector:
 irq_vector:
   exception 0x12, 4, on_irq
 
-// Where the second CPU starts, r0 = Registers* (neighbour.cc): tells what it finds, changes it, and goes off. It
-// needs no stack.
-  .global second_start
-second_start:
-  mrc p15, 0, r1, c1, c0, 0   // SCTLR
-  mrc p15, 0, r2, c12, c0, 0  // VBAR
-  mrc p15, 0, r3, c13, c0, 0  // FCSEIDR
-  stmib r0, {r1-r3}
-  dsb
-  ldr r4, [r0]
-  add r4, r4, #1
-  str r4, [r0]
-  dsb
-  orr r1, r1, #0x1000  // I
-  mcr p15, 0, r1, c1, c0, 0
-  mov r2, #0x1000
-  mcr p15, 0, r2, c12, c0, 0
-  mov r3, #0x46000000
-  mcr p15, 0, r3, c13, c0, 0
+// Where a second CPU starts (second_cpu.cc), MMU and caches off, r0 = the function that it runs before it goes off.
+  .global second_entry
+second_entry:
+  mov r4, r0
+  cpsid aif, #0x12
+  ldr sp, =second_irq_stack
+  cpsid aif, #0x17
+  ldr sp, =second_abort_stack
+  cpsid aif, #0x1b
+  ldr sp, =second_undefined_stack
+  cpsid aif, #0x13
+  ldr sp, =second_svc_stack
+  ldr r0, =vectors
+  mcr p15, 0, r0, c12, c0, 0  // VBAR
   isb
+  bl start_second_mmu
+  blx r4
   ldr r0, =0x84000002  // CPU_OFF [PSCI 5.1.3]
   hvc #0
   b .
+
+// void execute(address): an abort of the fetch is continued where r4 points (exceptions.cc).
+  .global execute
+execute:
+  push {r4, lr}
+  adr r4, 1f
+  bx r0
+1:
+  pop {r4, pc}
 
 // std::uint32_t hypervisor_call(function, three arguments), secure_call(function, argument): [SMCCC 2.6], 32-bit.
   .global hypervisor_call
@@ -102,16 +108,4 @@ hypervisor_call:
   .global secure_call
 secure_call:
   smc #0
-  bx lr
-
-// Two register reads that are refused: the hypervisor's configuration register, and one of those that are left to
-// implementations and that this CPU does not have [ARMv7 B4.2.1].
-  .global read_hcr
-read_hcr:
-  mrc p15, 4, r0, c1, c1, 0
-  bx lr
-
-  .global read_unallocated
-read_unallocated:
-  mrc p15, 7, r0, c9, c8, 7
   bx lr

@@ -15,10 +15,16 @@ inline constexpr std::uint32_t kPage = 0x1000;
 inline constexpr std::uint32_t kSection = 0x10'0000;
 inline constexpr std::uint32_t kWordsPerPage = kPage / sizeof(std::uint32_t);
 
-enum class Kind : std::uint8_t { kData, kText, kConstant, kDevice };
+enum class Kind : std::uint8_t { kData, kText, kConstant, kDevice, kExecutableDevice };
 
 // Maps the image, the DTB and the console, and turns the MMU and the caches on.
 void start_mmu(std::uint32_t dtb, std::uint32_t dtb_size);
+
+// The same on a CPU that comes up when the tables are there.
+extern "C" void start_second_mmu();
+
+// The first-level entry of an address, for who writes what is no mapping of this kernel's: whoever uses it tells the TLB.
+volatile std::uint32_t& section_entry(std::uint32_t address);
 
 // `address` is in a MiB that has no mapping yet, or has one of the same kind already.
 void map_section(std::uint32_t address, Kind kind);

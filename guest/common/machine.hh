@@ -16,6 +16,8 @@ struct Machine {
   std::uint32_t cpu_interface = 0;
   std::uint32_t timer_interrupt = 0;  // of the virtual timer
   bool psci_by_smc = false;
+  std::uint32_t dtb_start = 0;
+  std::uint32_t dtb_end = 0;
   std::string_view bootargs;
 };
 
@@ -23,8 +25,21 @@ extern Machine machine;  // NOLINT(bugprone-dynamic-static-initializers): consti
 
 // Fills in `machine`. Null, or what the DTB lacks.
 const char* read_machine(const void* dtb);
-// A word of the command line.
+// Where RAM ends for a kernel without LPAE: at or below 4 GiB.
+[[nodiscard]] inline std::uint64_t ram_end() {
+  constexpr std::uint64_t k4GiB = 1ULL << 32;
+  const std::uint64_t end = machine.ram_base + machine.ram_size;
+  return end < k4GiB ? end : k4GiB;
+}
+// The first block of 2 MiB behind the DTB, which is behind the image: nobody has touched it, or what comes after.
+[[nodiscard]] inline std::uint32_t untouched_ram() {
+  constexpr std::uint32_t kBlock = 0x20'0000;
+  return (machine.dtb_end + kBlock - 1) & ~(kBlock - 1);
+}
+
+// A word of the command line; and the decimal number of a word `KEY=NUMBER`, or `otherwise`.
 bool has_word(std::string_view word);
+std::uint32_t number_of(std::string_view key, std::uint32_t otherwise);
 
 // The PL011 sends; its transmit interrupt is off but in between the two calls.
 void write_console(char character);
@@ -47,5 +62,7 @@ std::uint32_t psci_unknown();
 std::uint32_t start_cpu(std::uint32_t cpu, std::uint32_t entry, std::uint32_t context);
 [[noreturn]] void system_off();
 void system_reset();
+// Software-generated interrupt `number` to the CPUs in `targets`, a bit for each [GICv2 4.3.15].
+void send_interrupt(std::uint32_t number, std::uint32_t targets);
 
 }  // namespace cadastre::guest

@@ -5,11 +5,11 @@
 
 namespace cadastre::guest {
 
-enum class Exception : std::uint8_t { kNone, kUndefined, kDataAbort };
+enum class Exception : std::uint8_t { kNone, kUndefined, kPrefetchAbort, kDataAbort };
 
 struct Caught {
   Exception exception = Exception::kNone;
-  std::uint32_t status = 0;   // of a data abort: the five FS bits of DFSR [ARMv7 B3.13.3]
+  std::uint32_t status = 0;   // of an abort: the five FS bits of DFSR or IFSR [ARMv7 B3.13.3]
   std::uint32_t address = 0;  // of a synchronous data abort: DFAR
 };
 
@@ -20,7 +20,7 @@ inline constexpr std::uint32_t kSynchronousExternal = 0b01000;
 inline constexpr std::uint32_t kPagePermission = 0b01111;
 inline constexpr std::uint32_t kAsynchronousExternal = 0b10110;
 
-// From here on one undefined instruction or data abort is remembered and stepped over.
+// From here on one undefined instruction or data abort is remembered and stepped over, or one abort of the fetch in execute().
 void expect_exception();
 // What came since, if anything; exceptions are unexpected again.
 Caught take_exception();

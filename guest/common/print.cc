@@ -1,9 +1,9 @@
-#include "guest/bare-metal/print.hh"
+#include "guest/common/print.hh"
 
 #include <array>
 #include <charconv>
 
-#include "guest/bare-metal/machine.hh"
+#include "guest/common/machine.hh"
 
 namespace cadastre::guest {
 namespace {

@@ -1,11 +1,11 @@
-#include "guest/bare-metal/memory.hh"
+#include "guest/common/memory.hh"
 
 #include <array>
 #include <bit>
 
-#include "guest/bare-metal/cpu.hh"
-#include "guest/bare-metal/machine.hh"
-#include "guest/bare-metal/print.hh"
+#include "guest/common/cpu.hh"
+#include "guest/common/machine.hh"
+#include "guest/common/print.hh"
 
 extern "C" {
 extern const char image_start;
@@ -34,9 +34,9 @@ struct Attributes {
 };
 
 constexpr Attributes attributes_of(Kind kind) {
-  const bool device = kind == Kind::kDevice;
+  const bool device = kind == Kind::kDevice || kind == Kind::kExecutableDevice;
   const bool read_only = kind == Kind::kText || kind == Kind::kConstant;
-  const bool execute_never = kind != Kind::kText;
+  const bool execute_never = kind != Kind::kText && kind != Kind::kExecutableDevice;
   const Entry cache = device ? 1U << 2 : 3U << 2;  // C, B: the same bits in both
   const Entry tex = device ? 0 : 1;
   const Entry access = 1;  // AP[1:0]: PL1 only
@@ -79,6 +79,14 @@ void turn_on() {
 }
 
 }  // namespace
+
+void start_second_mmu() {
+  turn_on();
+}
+
+volatile std::uint32_t& section_entry(std::uint32_t address) {
+  return sections[address / kSection];
+}
 
 void map_section(std::uint32_t address, Kind kind) {
   Entry& entry = sections[address / kSection];

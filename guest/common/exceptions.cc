@@ -1,10 +1,10 @@
-#include "guest/bare-metal/exceptions.hh"
+#include "guest/common/exceptions.hh"
 
 #include <atomic>
 
-#include "guest/bare-metal/cpu.hh"
-#include "guest/bare-metal/machine.hh"
-#include "guest/bare-metal/print.hh"
+#include "guest/common/cpu.hh"
+#include "guest/common/machine.hh"
+#include "guest/common/print.hh"
 
 namespace cadastre::guest {
 namespace {
@@ -18,6 +18,11 @@ std::atomic<std::uint32_t> stray;
 
 void add_one(std::atomic<std::uint32_t>& count) {
   count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+
+// FS[4] is bit 10 of either register.
+std::uint32_t fault_status(std::uint32_t fsr) {
+  return (fsr & 0xfU) | (fsr >> 6 & 0x10U);
 }
 
 }  // namespace
@@ -45,11 +50,14 @@ void on_supervisor_call(ExceptionFrame* frame) {
 }
 
 void on_prefetch_abort(ExceptionFrame* frame) {
-  fail("prefetch abort at ", Hex{frame->pc});
+  if (!expected) fail("prefetch abort at ", Hex{frame->pc});
+  expected = false;
+  caught = {.exception = Exception::kPrefetchAbort, .status = fault_status(ifsr()), .address = 0};
+  frame->pc = frame->registers[4];  // execute()
 }
 
 void on_data_abort(ExceptionFrame* frame) {
-  const std::uint32_t status = (dfsr() & 0xfU) | (dfsr() >> 6 & 0x10U);  // FS[4] is bit 10
+  const std::uint32_t status = fault_status(dfsr());
   if (!expected) {
     fail("data abort at ", Hex{frame->pc}, ", DFSR ", Hex{dfsr()}, ", DFAR ", Hex{dfar()});
   }

@@ -21,10 +21,15 @@ inline void disable_interrupts() {
   asm volatile("cpsid i" ::: "memory");
 }
 
-// Data Fault Status and Address Registers [ARMv7 B4.1.52, B4.1.51].
+// Fault Status and Address Registers [ARMv7 B4.1.52, B4.1.96, B4.1.51].
 inline std::uint32_t dfsr() {
   std::uint32_t value;
   asm volatile("mrc p15, 0, %0, c5, c0, 0" : "=r"(value));
+  return value;
+}
+inline std::uint32_t ifsr() {
+  std::uint32_t value;
+  asm volatile("mrc p15, 0, %0, c5, c0, 1" : "=r"(value));
   return value;
 }
 inline std::uint32_t dfar() {
@@ -70,6 +75,14 @@ inline void clean_and_invalidate_set_way(std::uint32_t operation) {
   asm volatile("mcr p15, 0, %0, c7, c14, 2" ::"r"(operation) : "memory");  // DCCISW
 }
 
+// All translations, on all of this guest's CPUs.
+inline void invalidate_translations() {
+  dsb();
+  asm volatile("mcr p15, 0, %0, c8, c3, 0" ::"r"(0) : "memory");  // TLBIALLIS
+  dsb();
+  isb();
+}
+
 // One page's translation is changed or gone [ARMv7 B3.10.1].
 inline void invalidate_translation(std::uint32_t address) {
   dsb();
@@ -84,11 +97,6 @@ extern "C" {
 std::uint32_t hypervisor_call(std::uint32_t function, std::uint32_t argument, std::uint32_t second = 0,
                               std::uint32_t third = 0);
 std::uint32_t secure_call(std::uint32_t function, std::uint32_t argument);
-std::uint32_t read_hcr();
-std::uint32_t read_unallocated();
-
-// accesses.S
-void arm_accesses(std::uint32_t registers, const std::uint32_t* in, std::uint32_t* out);
-void thumb_accesses(std::uint32_t registers, const std::uint32_t* in, std::uint32_t* out);
-std::uint32_t load_past_end(std::uint32_t address);
+// Executes what is at `address`, which is no function: what aborts comes back (expect_exception).
+void execute(std::uint32_t address);
 }

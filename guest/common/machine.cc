@@ -1,8 +1,8 @@
-#include "guest/bare-metal/machine.hh"
+#include "guest/common/machine.hh"
 
 #include <libfdt.h>
 
-#include <bit>
+#include <charconv>
 
 namespace cadastre::guest {
 
@@ -37,6 +37,18 @@ std::uint32_t interrupt_of(const void* dtb, int node, int index) {
 int find_gic(const void* dtb) {
   const int node = fdt_node_offset_by_compatible(dtb, -1, "arm,cortex-a15-gic");
   return node >= 0 ? node : fdt_node_offset_by_compatible(dtb, -1, "arm,gic-400");
+}
+
+// The first word of the command line that `is_it` likes; without data if there is none.
+template <class Predicate>
+std::string_view find_word(Predicate&& is_it) {
+  std::string_view rest = machine.bootargs;
+  while (!rest.empty()) {
+    const std::string_view word = rest.substr(0, rest.find(' '));
+    if (is_it(word)) return word;
+    rest.remove_prefix(word.size() < rest.size() ? word.size() + 1 : rest.size());
+  }
+  return {};
 }
 
 }  // namespace
@@ -84,14 +96,15 @@ const char* read_machine(const void* dtb) {
 }
 
 bool has_word(std::string_view word) {
-  std::string_view rest = machine.bootargs;
-  while (!rest.empty()) {
-    const std::size_t end = rest.find(' ');
-    if (rest.substr(0, end) == word) return true;
-    if (end == std::string_view::npos) return false;
-    rest.remove_prefix(end + 1);
-  }
-  return false;
+  return find_word([&](std::string_view it) { return it == word; }).data() != nullptr;
+}
+
+std::uint32_t number_of(std::string_view key, std::uint32_t otherwise) {
+  const std::string_view word = find_word(
+      [&](std::string_view it) { return it.starts_with(key) && it.size() > key.size() && it[key.size()] == '='; });
+  std::uint32_t number = otherwise;
+  if (word.data() != nullptr) std::from_chars(word.data() + key.size() + 1, word.data() + word.size(), number);
+  return number;
 }
 
 }  // namespace cadastre::guest

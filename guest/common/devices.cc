@@ -1,8 +1,8 @@
 // The devices' registers: PL011 [PL011 TRM 3], GICv2 [GICv2 4.3, 4.4], and PSCI [PSCI 5.1].
-#include "guest/bare-metal/cpu.hh"
-#include "guest/bare-metal/machine.hh"
-#include "guest/bare-metal/memory.hh"
-#include "guest/bare-metal/print.hh"
+#include "guest/common/cpu.hh"
+#include "guest/common/machine.hh"
+#include "guest/common/memory.hh"
+#include "guest/common/print.hh"
 
 namespace cadastre::guest {
 namespace {
@@ -29,6 +29,7 @@ constexpr std::uint32_t kDisable = 0x180;
 constexpr std::uint32_t kPriority = 0x400;
 constexpr std::uint32_t kTargets = 0x800;
 constexpr std::uint32_t kType = 0x004;
+constexpr std::uint32_t kSoftwareGenerated = 0xf00;
 }  // namespace gicd
 
 namespace gicc {
@@ -95,6 +96,10 @@ void enable_interrupt(std::uint32_t number) {
     targets = (targets & ~(0xffU << shift)) | 1U << shift;
   }
   register_at(machine.distributor, gicd::kEnable + number / 32 * 4) = 1U << (number % 32);
+}
+
+void send_interrupt(std::uint32_t number, std::uint32_t targets) {
+  register_at(machine.distributor, gicd::kSoftwareGenerated) = targets << 16 | number;
 }
 
 std::uint32_t priorities_of(std::uint32_t number) {

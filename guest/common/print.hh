@@ -1,8 +1,10 @@
-// Lines on the console, each `bare-metal-guest: ...`.
+// Lines on the console, each `bare-metal-guest: ...`, or what else the image's name is (guest.hh).
 #pragma once
 
 #include <cstdint>
 #include <string_view>
+
+#include "guest/common/guest.hh"
 
 namespace cadastre::guest {
 
@@ -16,12 +18,13 @@ void print(Hex number);
 
 template <class... Parts>
 void say(Parts... parts) {
-  print("bare-metal-guest: ");
+  print(guest_name);
+  print("-guest: ");
   (print(parts), ...);
   print("\r\n");
 }
 
-// Says `bare-metal-guest: FAILED: ...` and powers the guest off.
+// Says `NAME-guest: FAILED: ...` and powers the guest off.
 [[noreturn]] void power_off_failed();
 
 template <class... Parts>
