@@ -20,6 +20,7 @@
 #include "hyp/guest/timers.hh"
 #include "hyp/guest/world_switch.hh"
 #include "mm/base/per_cpu.hh"
+#include "mm/base/spinlock.hh"
 
 extern "C" {
 // entry.S: where a secondary CPU starts, and what it reads there.
@@ -73,6 +74,7 @@ bool start_cpu(unsigned cpu, std::uint32_t mpidr, PhysAddr image) {
       console.print("cpu{}: does not come up", cpu);
       return false;
     }
+    spin_wait();
   }
   return true;
 }
@@ -83,7 +85,10 @@ class Others final : public OtherCpus {
   void drain() override {
     call_on_all_cpus([](void*) { memory.pages.drain(arch::this_cpu().index); }, nullptr);
   }
-  void wait() override { run_cross_calls(); }
+  void wait() override {
+    run_cross_calls();
+    spin_wait();
+  }
 };
 
 Others others;

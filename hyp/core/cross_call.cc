@@ -5,6 +5,7 @@
 #include "arch/armv7/machine.hh"
 #include "hyp/core/interrupts.hh"
 #include "mm/base/per_cpu.hh"
+#include "mm/base/spinlock.hh"
 
 namespace cadastre {
 namespace {
@@ -38,7 +39,10 @@ void run_cross_calls() {
 
 void call_on_all_cpus(void (*function)(void*), void* argument) {
   // Whoever is first may be waiting for us.
-  while (busy.test_and_set(std::memory_order_acquire)) run_cross_calls();
+  while (busy.test_and_set(std::memory_order_acquire)) {
+    run_cross_calls();
+    spin_wait();
+  }
   Call call{.function = function, .argument = argument, .running = 0};
   for (unsigned cpu = 0; cpu < kMaxCpus; ++cpu) {
     Slot& slot = slots.of(cpu);
@@ -48,8 +52,7 @@ void call_on_all_cpus(void (*function)(void*), void* argument) {
     kick_cpu(cpu);
   }
   function(argument);
-  while (call.running.load(std::memory_order_acquire) != 0) {
-  }
+  while (call.running.load(std::memory_order_acquire) != 0) spin_wait();
   busy.clear(std::memory_order_release);
 }
 

@@ -14,10 +14,14 @@
 
 namespace cadastre {
 
-// Between two looks at a lock. On a host whoever is next in line may not be running: let it.
+// Between two looks at what another CPU, or another thread, is to change: every loop that waits has one. Whoever is to
+// change it may not be running: let it. CPUs that an emulator runs one after the other, as QEMU does when it counts
+// instructions, take turns at a YIELD [ARMv7 A8.8.426].
 inline void spin_wait() {
 #if __STDC_HOSTED__
   std::this_thread::yield();
+#elif defined(__arm__)
+  __builtin_arm_yield();
 #endif
 }
 
@@ -30,8 +34,7 @@ class CAPABILITY("spinlock") Spinlock {
   void lock() ACQUIRE() {
     while (locked_.exchange(true, std::memory_order_acquire)) {
       // Look without writing, so that the line stays shared until it is worth trying.
-      while (locked_.load(std::memory_order_relaxed)) {
-      }
+      while (locked_.load(std::memory_order_relaxed)) spin_wait();
     }
   }
   void unlock() RELEASE() { locked_.store(false, std::memory_order_release); }

@@ -1,5 +1,7 @@
 #include "platform/uart/uart.hh"
 
+#include "mm/base/spinlock.hh"
+
 namespace cadastre {
 
 std::uint32_t UartRegisters::read(unsigned index) const {
@@ -41,6 +43,7 @@ void Uart::put(char c) {
   while (!driver_->can_send(registers_)) {
     is_stuck_ = left == 0;
     if (left-- == 0) return;
+    spin_wait();
   }
   is_stuck_ = false;
   driver_->send(registers_, c);

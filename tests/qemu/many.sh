@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# many.sh guests|selftest CPUS: several guests, one of them with two virtual CPUs, share the machine's CPUs; the memory
-# manager is sound under all CPUs' load.
+# many.sh guests|selftest|counted CPUS: several guests, one of them with two virtual CPUs, share the machine's CPUs; the memory
+# manager is sound under all CPUs' load, on CPUs that run at the same time and on CPUs that run one after the other, where one
+# that waits for another has to let it.
 set -euo pipefail
 # shellcheck source=tests/qemu/lib.sh
 . "$(dirname -- "$0")/lib.sh"
@@ -34,8 +35,10 @@ case $1 in
     expect_line "^cadastre: cpus: $2 up" '^\[linux0\] linux-guest: ok$' '^\[bare0\] bare-metal-guest: ok$' \
       '^cadastre: audit: ok .* 0 guests'
     ;;
-  selftest)
-    expect 0 run --batch --timeout 240 --smp "$2" --config "$root/dts/bare-metal.dts" --append 'cma=64M selftest=mm'
+  selftest | counted)
+    counted=()
+    if [[ $1 == counted ]]; then counted=(--icount); fi
+    expect 0 run --batch --timeout 240 --smp "$2" "${counted[@]}" --config "$root/dts/bare-metal.dts" --append 'cma=64M selftest=mm'
     expect_line '^cadastre: cma: cma .* 64 MiB' '^cadastre: selftest: mm: ok 100000[0-9] operations' \
       '^\[bare0\] bare-metal-guest: ok$'
     (($(grep -c '^cadastre: audit: ok' "$output") == 2)) || fail "not two audits that are ok"
