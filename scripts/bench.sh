@@ -20,7 +20,10 @@ slab pair, 64 bytes|60
 hypercall, PSCI_VERSION|80
 trapped read, GICD_TYPER|160
 fault, page of 4 KiB, besides zeroing|700
-GuestWalk of a small page|250'
+GuestWalk of a small page|250
+interrupts masked, bench guest|40000
+interrupts masked, Linux|40000
+interrupts masked, eager guest of a GiB|40000'
 
 # Reads a run's lines; writes the table. The guest says ns, of a clock that counts instructions.
 target_table() {
@@ -46,10 +49,24 @@ target_table() {
     }' <(printf '%s\n' "$target_bounds") - | sed 's/ *$//'
 }
 
+# masked NAME CONFIGURATION OPTION...: the longest stretch with interrupts masked in a run of that, as a row of the table.
+masked() {
+  local log=$scratch/masked.log count
+  "$root/scripts/run.sh" --batch --icount --timeout 240 --config "$2" "${@:3}" >"$log" ||
+    { cat -- "$log" >&2; die 1 "the run failed (see above)"; }
+  count=$(sed -n 's/^cadastre: masked: .* at most \([0-9]*\) instructions.*/\1/p' "$log")
+  echo "bench: interrupts masked, $1: $count instructions"
+}
+
 run_target() {
   local log=$scratch/target.log
   "$root/scripts/run.sh" --batch --icount --timeout 240 --config "$root/dts/bench.dts" --append bench "$@" >"$log" ||
     { cat -- "$log" >&2; die 1 "the run failed (see above)"; }
+  {
+    masked "bench guest" "$root/dts/bench.dts"
+    masked Linux "$root/dts/one-linux.dts"
+    masked "eager guest of a GiB" "$root/tests/qemu/eager-gib.dts" --memory 3G
+  } >>"$log"
   target_table <"$log"
 }
 

@@ -25,6 +25,7 @@
 #include "hyp/core/cpus.hh"
 #include "hyp/core/cross_call.hh"
 #include "hyp/core/interrupts.hh"
+#include "hyp/core/masked_stretch.hh"
 #include "hyp/core/memory.hh"
 #include "hyp/core/power.hh"
 #include "hyp/core/scheduler.hh"
@@ -228,6 +229,7 @@ void enable_checks(const CommandLine& words) {
                {.gicv = host.gic.virtual_cpu.base,
                 .cpus = cpus,
                 .reset_limit = static_cast<unsigned>(words.size("reset-limit").value_or(kNoResetLimit))});
+  if (!words.has("bench")) masked_stretch.watch(cpus);  // it would be part of what the guest measures
   run_vcpus();
 }
 

@@ -6,6 +6,7 @@
 #include "arch/armv7/cpu.hh"
 #include "hyp/core/console.hh"
 #include "hyp/core/console_input.hh"
+#include "hyp/core/masked_stretch.hh"
 #include "hyp/core/scheduler.hh"
 #include "hyp/guest/guest_map.hh"
 #include "hyp/guest/timers.hh"
@@ -81,6 +82,10 @@ unsigned virtual_timer_interrupt() {
 }
 
 void handle_interrupts(Vcpu* loaded) {
+  if (masked_stretch.is_watched()) [[unlikely]] {
+    masked_stretch.end();
+    masked_stretch.begin("an interrupt");
+  }
   for (;;) {
     const std::uint32_t acknowledged = gic.acknowledge();
     const unsigned interrupt = acknowledged & 0x3ff;

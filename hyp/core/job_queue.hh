@@ -69,10 +69,11 @@ class JobQueue {
     return true;
   }
 
-  // A step of the oldest one that is due; false: none is.
-  bool run_step(std::uint64_t now) EXCLUDES(lock_) {
+  // A step of the oldest one that is due, told to `before` first; false: none is.
+  bool run_step(std::uint64_t now, void (*before)(const Job&) = [](const Job&) {}) EXCLUDES(lock_) {
     Job* const job = take(now);
     if (job == nullptr) return false;
+    before(*job);
     put_back(*job, job->step());
     return true;
   }

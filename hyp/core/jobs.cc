@@ -6,6 +6,7 @@
 
 #include "arch/armv7/machine.hh"
 #include "hyp/core/interrupts.hh"
+#include "hyp/core/masked_stretch.hh"
 #include "hyp/guest/timers.hh"
 #include "mm/base/per_cpu.hh"
 
@@ -20,6 +21,10 @@ struct Jobs {
 PerCpu<Jobs> jobs;
 // A bit for each CPU that sleeps, or is about to.
 std::atomic<std::uint32_t> idle;
+
+void say_name(const Job& job) {
+  masked_stretch.during(job.name());
+}
 
 [[nodiscard]] std::uint32_t bit_of(unsigned cpu) {
   return 1U << cpu;
@@ -53,16 +58,16 @@ NextStep next_job_due() {
 }
 
 bool run_job_step() {
-  return jobs.mine(arch::machine).of_guests.run_step(now());
+  return jobs.mine(arch::machine).of_guests.run_step(now(), say_name);
 }
 
 bool run_idle_step() {
   const unsigned mine = arch::machine.cpu();
   idle.fetch_or(bit_of(mine));
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (jobs.of(mine).background.run_step(now())) return true;
+  if (jobs.of(mine).background.run_step(now(), say_name)) return true;
   for (unsigned i = 1; i < kMaxCpus; ++i) {
-    if (jobs.of((mine + i) % kMaxCpus).of_guests.run_step(now())) return true;
+    if (jobs.of((mine + i) % kMaxCpus).of_guests.run_step(now(), say_name)) return true;
   }
   return false;
 }

@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "hyp/core/audit.hh"
+#include "hyp/core/masked_stretch.hh"
 #include "hyp/core/power.hh"
 
 namespace cadastre {
@@ -17,6 +18,7 @@ void expect_guests(unsigned count) {
 
 void guest_has_ended() {
   if (guests_left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  masked_stretch.report();
   static_cast<void>(audit());  // what it finds is said; the machine ends either way
   power_off();
 }

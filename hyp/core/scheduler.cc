@@ -11,6 +11,7 @@
 #include "hyp/core/cross_call.hh"
 #include "hyp/core/interrupts.hh"
 #include "hyp/core/jobs.hh"
+#include "hyp/core/masked_stretch.hh"
 #include "hyp/core/memory.hh"
 #include "hyp/guest/guests.hh"
 #include "hyp/guest/inject.hh"
@@ -50,6 +51,7 @@ class RunQueue {
   void switch_to(Vcpu* vcpu);
   void begin_turn();
   void put_away(Vcpu& vcpu);
+  template <bool kWatched>
   void run_loaded(Vcpu& vcpu);
   void balance_memory();
   [[nodiscard]] bool merge_guest_memory();
@@ -212,12 +214,17 @@ void RunQueue::begin_turn() {
   turn_end_ = begin + frequency / kSlicesPerSecond;
 }
 
+// Two of them, so that nobody pays for what is not watched.
+template <bool kWatched>
 void RunQueue::run_loaded(Vcpu& vcpu) {
   const Vgic& vgic = vcpu.vm.vgic();
   do {
     if (vgic.dirty(vcpu.index)) [[unlikely]]
       refresh_list_registers(vcpu);
-    switch (enter_guest(&vcpu.frame)) {
+    if (kWatched) masked_stretch.end();
+    const ExitKind exit = enter_guest(&vcpu.frame);
+    if (kWatched) masked_stretch.begin("an exit", exit == ExitKind::kTrap ? arch::HSR::read() >> 26 : 0);
+    switch (exit) {
       [[likely]] case ExitKind::kTrap:
         handle_trap(vcpu);
         break;
@@ -253,7 +260,11 @@ void RunQueue::idle() {
   arm_timer();
   balance_memory();
   gic.reevaluate();
-  if (!merge_guest_memory() && !run_idle_step()) arch::wfi();
+  if (!merge_guest_memory() && !run_idle_step()) {
+    if (masked_stretch.is_watched()) masked_stretch.end();
+    arch::wfi();
+    if (masked_stretch.is_watched()) masked_stretch.begin("idling");
+  }
   stop_idling();
   handle_interrupts(loaded_);
 }
@@ -281,7 +292,7 @@ void RunQueue::run() {
     if (walk_check.enabled()) [[unlikely]]
       walk_check.sample(*next);
     arm_timer();
-    run_loaded(*next);
+    masked_stretch.is_watched() ? run_loaded<true>(*next) : run_loaded<false>(*next);
     if (next->state.load(std::memory_order_relaxed) == Vcpu::State::kOff) put_away(*next);
   }
 }

@@ -27,6 +27,9 @@ declare -A was=(
   ['fault, page of 4 KiB']=842
   ['GuestWalk of a small page, and its memory type']=345
   ['GuestWalk of a page of long descriptors']=409
+  ['interrupts masked, bench guest']=277939
+  ['interrupts masked, Linux']=256713
+  ['interrupts masked, eager guest of a GiB']=173591594
 )
 
 expect 0 "$root/scripts/bench.sh" --target

@@ -39,7 +39,8 @@ case $1 in
     expect_line "${populated}1 GiB: 0, 2 MiB: 0, 4 KiB: 8192$"
     ;;
   eager-gib)
-    boot 3G 1032 'populate = "eager"; largest-mapping = <0x40000000>;'
+    expect 0 run --batch --timeout 120 --memory 3G --config "$(dirname -- "$0")/eager-gib.dts"
+    expect_line '^\[bare0\] bare-metal-guest: ok$' '^cadastre: audit: ok '
     expect_line "${populated}1 GiB: 1, 2 MiB: 4, 4 KiB: 0$"
     ;;
   no-gib)
