@@ -5,6 +5,7 @@
 #include "mm/base/error.hh"
 #include "mm/boot/memblock.hh"
 #include "mm/frames/frame.hh"
+#include "mm/frames/ownership.hh"
 #include "mm/frames/page_allocator.hh"
 #include "mm/objects/mempool.hh"
 #include "mm/objects/per_cpu_allocator.hh"

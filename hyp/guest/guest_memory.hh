@@ -14,7 +14,7 @@
 #include "mm/base/address.hh"
 #include "mm/base/error.hh"
 #include "mm/base/spinlock.hh"
-#include "mm/frames/ownership.hh"
+#include "mm/frames/frame_state.hh"
 #include "mm/frames/zone.hh"
 #include "mm/translation/stage2.hh"
 #include "mm/translation/vmid.hh"

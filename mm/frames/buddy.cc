@@ -36,7 +36,7 @@ void Buddy::link(FrameIndex block, unsigned order, MigrateType type, FrameState 
   FrameTable& frames = *frames_;
   Frame& frame = frames[block];
   frame.set_value(t);
-  frame.set_word({.state = state, .order = order});
+  frame.put_down(state, {.state = state, .order = order});
   lists_[order][t].push_front(frames, block);
   ++counts_[order][t];
   nonempty_[t] = static_cast<std::uint16_t>(nonempty_[t] | 1U << order);
@@ -47,7 +47,7 @@ void Buddy::unlink(FrameIndex block, unsigned order, MigrateType type) {
   FrameTable& frames = *frames_;
   lists_[order][t].remove(frames, block);
   if (--counts_[order][t] == 0) nonempty_[t] = static_cast<std::uint16_t>(nonempty_[t] & ~(1U << order));
-  frames[block].set_packed(0);
+  frames[block].take_off();
 }
 
 void Buddy::account(MigrateType type, std::uint32_t frames) {
@@ -80,7 +80,7 @@ void Buddy::free(FrameIndex block, unsigned order) {
   const FrameState state = free_state(block);
   MigrateType type = list_type(block);
   account(type, 1U << order);
-  (*frames_)[block].set_packed(0);  // it may end up inside of a larger one
+  (*frames_)[block].pick_up(state);  // it may end up inside of a larger one
   for (; order < kMaxOrder; ++order) {
     const FrameIndex buddy = block ^ (1U << order);
     if ((*frames_)[buddy].packed() != FrameWord{.state = state, .order = order}.packed()) break;

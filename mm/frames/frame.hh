@@ -24,7 +24,7 @@
 #include "mm/base/node.hh"
 #include "mm/base/relaxed.hh"
 #include "mm/boot/memblock.hh"
-#include "mm/frames/ownership.hh"
+#include "mm/frames/frame_state.hh"
 
 namespace cadastre {
 
@@ -66,16 +66,47 @@ struct FrameWord {
   }
 };
 
-// All zero is a frame that is not the first of any block.
+// Every write of a block's word says what becomes of the block, and debug builds hold it against the table of states:
+//
+//   set_word      it stays a block, in the same state or one that may follow
+//   take_off      a free block leaves its list: it is in somebody's hand, or a part of a larger one
+//   put_down      ... and is a block again: in the state `was` that it had, or one that may follow
+//   pick_up       what was allocated is in somebody's hand, on its way to the free list of `to`
+//   absorb        what was allocated is a part of the block before it now
+//
+// All zero is a frame that is not the first of any block, or whose block is in somebody's hand.
 class Frame {
  public:
   static constexpr unsigned kMaxReferences = 0xffff;
   static constexpr Gfn kNoGfn{~std::uint32_t{0}};
 
   [[nodiscard]] std::uint32_t packed() const { return relaxed_load(word_); }
-  void set_packed(std::uint32_t word) { relaxed_store(word_, word); }
   [[nodiscard]] FrameWord word() const { return FrameWord::unpacked(packed()); }
+  void set_packed(std::uint32_t word) {
+    expect([&] { return may_write(state(), FrameWord::unpacked(word).state); });
+    relaxed_store(word_, word);
+  }
   void set_word(FrameWord word) { set_packed(word.packed()); }
+  void take_off() {
+    expect([&] { return is_free(state()); });
+    relaxed_store(word_, 0U);
+  }
+  void put_down(FrameState was, std::uint32_t word) {
+    expect([&] { return may_write(packed() == 0 ? was : state(), FrameWord::unpacked(word).state); });
+    relaxed_store(word_, word);
+  }
+  void put_down(FrameState was, FrameWord word) { put_down(was, word.packed()); }
+  void pick_up([[maybe_unused]] FrameState to) {
+    expect([&] { return may_become(state(), to) && is_free(to); });
+    relaxed_store(word_, 0U);
+  }
+  void absorb() {
+    expect([&] { return packed() == 0 || is_allocated(state()); });
+    relaxed_store(word_, 0U);
+    set_value(0);
+  }
+  // For tests: whatever it was before.
+  void force(FrameWord word) { relaxed_store(word_, word.packed()); }
   [[nodiscard]] FrameState state() const { return word().state; }
   [[nodiscard]] unsigned order() const { return word().order; }
   [[nodiscard]] OwnerId owner() const { return word().owner; }
@@ -94,6 +125,13 @@ class Frame {
   FrameIndex previous = 0;
 
  private:
+  template <class Condition>
+  static void expect([[maybe_unused]] Condition condition) {
+#ifndef NDEBUG
+    CHECK(condition());
+#endif
+  }
+
   std::uint32_t value_ = 0;
   std::uint32_t word_ = 0;
 };
@@ -207,32 +245,6 @@ class FrameTable {
   std::uint32_t section_count_ = 0;
   std::size_t metadata_size_ = 0;
   std::array<std::uint16_t, 1U << (kPfnBits - kRootShift)> roots_{};
-};
-
-// The places that a frame's owner changes besides allocation and release. A block's owner has it to itself:
-// who calls these holds the owner's lock. They fail with kCorrupt, and change nothing, when the table of
-// transitions says no.
-class Ownership {
- public:
-  explicit constexpr Ownership(FrameTable& frames) : frames_(frames) {}
-
-  // A block fresh from the allocator becomes the guest's, backing `gfn` and the frames after it.
-  [[nodiscard]] Result<> give(Pfn block, OwnerId guest, Gfn gfn);
-  // One state to another, as the table allows.
-  [[nodiscard]] Result<> change(Pfn block, FrameState to);
-  // One more or one less user of a shared block; `put` returns how many are left. kLimit at 65535.
-  [[nodiscard]] Result<> get(Pfn block);
-  [[nodiscard]] Result<unsigned> put(Pfn block);
-  // One block into blocks of `order`, of the same owner and state, each with its own guest frame number.
-  [[nodiscard]] Result<> split(Pfn block, unsigned order);
-  // The other way: kInvalid unless the 2^order frames from `block` are one owner's and back consecutive guest
-  // frames.
-  [[nodiscard]] Result<> join(Pfn block, unsigned order);
-
- private:
-  [[nodiscard]] Result<Frame*> allocated(Pfn block);
-
-  FrameTable& frames_;
 };
 
 }  // namespace cadastre

@@ -1,141 +1,37 @@
-// Who a frame belongs to, and the one table of how that may change.
-//
-//             +----------- boot hand-over ------------+
-//             |                                       v
-//        kReserved (0)                            kCmaIdle <---> kDmaPinned
-//             |                                    |     ^
-//             v        refill           alloc      v     |  free, or moved out
-//           kFree <-----------> kCached -----> kHyp    kCmaLent
-//             ^                    ^           |  ^
-//             |                    |    give   v  | slab pages
-//             +---- free, scrubbed +------- kGuest|kSlab
-//                                            |  ^
-//                                            v  |  the last sharer but one is gone
-//                                         kGuestShared          any of them -> kPoisoned, for ever
-//
-// The state is that of a whole block and is kept in its first frame; the block's other frames are all zero,
-// which is why a block changes hands in a few instructions whatever its size.
+// Allocated frames change hands: from the hypervisor to a guest, between guests, and in the size of their blocks.
 #pragma once
 
-#include <array>
-#include <cstddef>
-#include <cstdint>
-#include <string_view>
+#include "mm/base/address.hh"
+#include "mm/base/error.hh"
+#include "mm/frames/frame.hh"
+#include "mm/frames/frame_state.hh"
 
 namespace cadastre {
 
-enum class FrameState : std::uint8_t {
-  kReserved,     // never handed to the allocator (the image, firmware, a hole); or not the first frame of its
-                 // block
-  kFree,         // in the buddy
-  kCached,       // free, on a CPU's page list
-  kHyp,          // the hypervisor's: tables, buffers, everything that is not an object
-  kSlab,         // the hypervisor's: objects
-  kGuest,        // a guest's own
-  kGuestShared,  // several guests', read-only and counted
-  kCmaIdle,      // free, in a CMA area
-  kCmaLent,      // a guest's, in a CMA area: can be asked back
-  kDmaPinned,    // a device reaches it: stays where it is
-  kPoisoned,     // broken: never used again
-};
-inline constexpr std::size_t kFrameStates = 11;
-
-// Owners are guests by number; what is nobody's else is the hypervisor's.
-using OwnerId = std::uint8_t;
-inline constexpr OwnerId kHypervisor = 0;
-
-namespace ownership_detail {
-
-constexpr std::uint16_t bit(FrameState state) {
-  return static_cast<std::uint16_t>(1U << static_cast<unsigned>(state));
-}
-template <class... States>
-constexpr std::uint16_t set_of(States... states) {
-  return static_cast<std::uint16_t>((0U | ... | bit(states)));
-}
-
-// Row: from. Bits: to.
-constexpr auto transitions() {
-  using enum FrameState;
-  std::array<std::uint16_t, kFrameStates> table{};
-  const auto from = [&](FrameState state) -> std::uint16_t& { return table[static_cast<std::size_t>(state)]; };
-  from(kReserved) = set_of(kFree, kCmaIdle, kPoisoned);
-  from(kFree) = set_of(kCached, kHyp, kCmaIdle, kPoisoned);
-  from(kCached) = set_of(kFree, kHyp, kPoisoned);
-  from(kHyp) = set_of(kFree, kCached, kSlab, kGuest, kDmaPinned, kPoisoned);
-  from(kSlab) = set_of(kFree, kCached, kPoisoned);
-  from(kGuest) = set_of(kFree, kCached, kGuestShared, kDmaPinned, kPoisoned);
-  from(kGuestShared) = set_of(kFree, kCached, kGuest, kPoisoned);
-  from(kCmaIdle) = set_of(kCmaLent, kDmaPinned, kFree, kPoisoned);
-  from(kCmaLent) = set_of(kCmaIdle, kPoisoned);
-  from(kDmaPinned) = set_of(kFree, kCached, kCmaIdle, kHyp, kGuest, kPoisoned);
-  return table;
-}
-
-inline constexpr auto kTransitions = transitions();
-
-}  // namespace ownership_detail
-
-[[nodiscard]] constexpr bool may_become(FrameState from, FrameState to) {
-  return (ownership_detail::kTransitions[static_cast<std::size_t>(from)] & ownership_detail::bit(to)) != 0;
-}
-
-// A set of states, which a block's is in or not.
-class FrameStates {
+// The places that a frame's owner changes besides allocation and release. A block's owner has it to itself:
+// who calls these holds the owner's lock. They fail with kCorrupt, and change nothing, when the table of
+// transitions says no.
+class Ownership {
  public:
-  template <class... States>
-  explicit constexpr FrameStates(States... states) : bits_(ownership_detail::set_of(states...)) {}
-  [[nodiscard]] constexpr bool has(FrameState state) const { return (bits_ >> static_cast<unsigned>(state) & 1U) != 0; }
+  explicit constexpr Ownership(FrameTable& frames) : frames_(frames) {}
+
+  // A block fresh from the allocator becomes the guest's, backing `gfn` and the frames after it.
+  [[nodiscard]] Result<> give(Pfn block, OwnerId guest, Gfn gfn);
+  // One state to another, as the table allows.
+  [[nodiscard]] Result<> change(Pfn block, FrameState to);
+  // One more or one less user of a shared block; `put` returns how many are left. kLimit at 65535.
+  [[nodiscard]] Result<> get(Pfn block);
+  [[nodiscard]] Result<unsigned> put(Pfn block);
+  // One block into blocks of `order`, of the same owner and state, each with its own guest frame number.
+  [[nodiscard]] Result<> split(Pfn block, unsigned order);
+  // The other way: kInvalid unless the 2^order frames from `block` are one owner's and back consecutive guest
+  // frames.
+  [[nodiscard]] Result<> join(Pfn block, unsigned order);
 
  private:
-  unsigned bits_;
+  [[nodiscard]] Result<Frame*> allocated(Pfn block);
+
+  FrameTable& frames_;
 };
-
-[[nodiscard]] constexpr bool is_free(FrameState state) {
-  using enum FrameState;
-  return FrameStates(kFree, kCached, kCmaIdle).has(state);
-}
-// Contents that only its owner may see: scrubbed before the frame is anyone else's.
-[[nodiscard]] constexpr bool is_guest(FrameState state) {
-  using enum FrameState;
-  return FrameStates(kGuest, kGuestShared, kCmaLent).has(state);
-}
-[[nodiscard]] constexpr bool is_allocated(FrameState state) {
-  using enum FrameState;
-  return FrameStates(kHyp, kSlab, kDmaPinned, kGuest, kGuestShared, kCmaLent).has(state);
-}
-// What its owner may just give back: a device does not know that it should let go first.
-[[nodiscard]] constexpr bool may_free(FrameState state) {
-  return is_allocated(state) && state != FrameState::kDmaPinned;
-}
-
-[[nodiscard]] constexpr std::string_view to_string(FrameState state) {
-  using enum FrameState;
-  switch (state) {
-    case kReserved:
-      return "reserved";
-    case kFree:
-      return "free";
-    case kCached:
-      return "cached";
-    case kHyp:
-      return "hyp";
-    case kSlab:
-      return "slab";
-    case kGuest:
-      return "guest";
-    case kGuestShared:
-      return "guest-shared";
-    case kCmaIdle:
-      return "cma-idle";
-    case kCmaLent:
-      return "cma-lent";
-    case kDmaPinned:
-      return "dma-pinned";
-    case kPoisoned:
-      return "poisoned";
-  }
-  return "corrupt";
-}
 
 }  // namespace cadastre

@@ -167,7 +167,8 @@ Result<Pfn> PageAllocatorBase::alloc_slow(unsigned cpu, NodeId nid, unsigned ord
   const bool lent = flags.has(kMovable) && frames_.pageblock_type(block) == MigrateType::kCma;
   Frame& frame = frames_[block];
   frame.set_value(0);
-  frame.set_word({.state = lent ? FrameState::kCmaLent : FrameState::kHyp, .order = order, .references = 1});
+  frame.put_down(lent ? FrameState::kCmaIdle : FrameState::kFree,
+                 {.state = lent ? FrameState::kCmaLent : FrameState::kHyp, .order = order, .references = 1});
   const Pfn pfn = frames_.pfn_of(block);
   if (checked_) [[unlikely]]
     inspect_alloc(block, order, caller);
@@ -239,7 +240,7 @@ FrameIndex PageAllocatorBase::refill(PageList& list, Zone& zone, MigrateType typ
     if (block.first == kNoFrame) break;
     const std::uint32_t size = 1U << block.order;
     for (FrameIndex i = block.first; i < block.first + size; ++i) {
-      frames_[i].set_packed(kCachedPage);
+      frames_[i].put_down(FrameState::kFree, kCachedPage);
       frames_[i].next = i + 1;
     }
     (last == kNoFrame ? list.head : frames_[last].next) = block.first;

@@ -134,7 +134,8 @@ class PageAllocatorBase {
   void set_migrator(Migrator* migrator) { migrator_ = migrator; }
   // Exactly the frames [first, past): isolates their pageblocks, moves what is movable out of the way, and
   // takes them as single pages in `state` (kHyp or kDmaPinned). kBusy, with all as before but for pages that
-  // moved, when something there stays; kInvalid for a range that is empty or not in one zone.
+  // moved, when something there stays; kInvalid for a range that is empty or not in one zone, or for kHyp
+  // where a part is a CMA area's.
   [[nodiscard]] Result<> alloc_contig_range(unsigned cpu, Pfn first, Pfn past, FrameState state);
   // The same for who looks at many places: asks no other CPU for its pages, and says what is in the way.
   [[nodiscard]] std::expected<void, Obstacle> take_contig_range(unsigned cpu, Pfn first, Pfn past, FrameState state);
@@ -288,6 +289,7 @@ class PageAllocatorBase {
   void report(std::string_view what, Pfn pfn);
 
   [[nodiscard]] Result<FrameIndex> contiguous(Pfn first, Pfn past);
+  [[nodiscard]] bool may_take(FrameIndex first, FrameIndex end, FrameState state) const;
   [[nodiscard]] Result<> isolate_pageblocks(FrameIndex first, FrameIndex end);
   void unisolate_pageblocks(FrameIndex first, FrameIndex end);
   struct BlockAt {

@@ -32,6 +32,15 @@ Result<FrameIndex> PageAllocatorBase::contiguous(Pfn first, Pfn past) {
   return begin;
 }
 
+// A CMA area's memory is for devices and, lent, for guests.
+bool PageAllocatorBase::may_take(FrameIndex first, FrameIndex end, FrameState state) const {
+  if (state != FrameState::kHyp) return true;
+  for (FrameIndex i = pageblock_start(first); i < end; i += kPagesPerBlock) {
+    if (frames_.pageblock_type(i) == MigrateType::kCma) return false;
+  }
+  return true;
+}
+
 Result<> PageAllocatorBase::isolate_pageblocks(FrameIndex first, FrameIndex end) {
   Zone& zone = zone_of(first);
   for (FrameIndex i = pageblock_start(first); i < end; i += kPagesPerBlock) {
@@ -147,8 +156,9 @@ std::expected<void, Obstacle> PageAllocatorBase::collect(unsigned cpu, FrameInde
     busy = zone.buddy.take_range(first, end);
     if (busy != kNoFrame) continue;
     for (FrameIndex i = first; i < end; ++i) {
+      const bool is_cma = frames_.pageblock_type(i) == MigrateType::kCma;
+      frames_[i].put_down(is_cma ? FrameState::kCmaIdle : FrameState::kFree, {.state = state, .references = 1});
       frames_[i].set_value(0);
-      frames_[i].set_word({.state = state, .references = 1});
     }
     return {};
   }
@@ -163,6 +173,7 @@ std::expected<void, Obstacle> PageAllocatorBase::take_contig_range(unsigned cpu,
     return std::unexpected(Obstacle{.error = Error::kNoMemory, .past = first + 1});
   }
   const FrameIndex end = *begin + (past - first);
+  if (!may_take(*begin, end, state)) return std::unexpected(Obstacle{.error = Error::kInvalid, .past = past});
   // Somebody is collecting a part of it for himself.
   if (!isolate_pageblocks(*begin, end)) return std::unexpected(Obstacle{.past = first + 1, .passing = true});
   const auto taken = collect(cpu, *begin, end, state);
@@ -175,6 +186,7 @@ Result<> PageAllocatorBase::alloc_contig_range(unsigned cpu, Pfn first, Pfn past
   if (!begin) return std::unexpected(begin.error());
   if (fault_ != nullptr && fault_->should_fail()) return std::unexpected(Error::kNoMemory);
   const FrameIndex end = *begin + (past - first);
+  if (!may_take(*begin, end, state)) return std::unexpected(Error::kInvalid);
   if (const auto isolated = isolate_pageblocks(*begin, end); !isolated) return isolated;
   auto taken = collect(cpu, *begin, end, state);
   // Only now that it is worth it, and with the pageblocks isolated: what is freed meanwhile goes on no list.

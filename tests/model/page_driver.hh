@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "mm/frames/cma.hh"
+#include "mm/frames/ownership.hh"
 #include "mm/frames/page_allocator.hh"
 #include "tests/model/buddy_model.hh"
 #include "tests/model/choices.hh"
@@ -371,7 +372,11 @@ class PageDriver final : private Migrator, private OtherCpus, private Shrinker {
     const auto first = static_cast<FrameIndex>(pick(model_.frames()));
     const auto count = static_cast<std::uint32_t>(pick(pick(4) == 0 ? 1300 : 40));
     const bool pinned = pick(2) == 0;
-    const bool easy = count != 0 && is_easy(first, count);
+    bool touches_area = false;
+    for (FrameIndex i = first / kPagesPerBlock * kPagesPerBlock; i < std::min(first + count, model_.frames()); ++i) {
+      touches_area = touches_area || is_area(i);
+    }
+    const bool easy = count != 0 && is_easy(first, count) && (pinned || !touches_area);
     moving_from_ = {first / kPagesPerBlock * kPagesPerBlock, first + count};
     const Result<> taken =
         pages_.alloc_contig_range(pfn(first), pfn(first) + count, pinned ? FrameState::kDmaPinned : FrameState::kHyp);
@@ -382,6 +387,7 @@ class PageDriver final : private Migrator, private OtherCpus, private Shrinker {
       return;
     }
     require(count != 0, "a range of nothing was given out");
+    require(pinned || !touches_area, "the hypervisor was given a CMA area's memory");
     claim(first, {.kind = pinned ? Kind::kPinned : Kind::kExact, .count = count});
   }
   void claim(FrameIndex first, const Held& held) {

@@ -31,7 +31,7 @@ struct Fixture {
     const FrameIndex block = buddy.alloc(order, type, cma);
     if (block == kNoFrame) return block;
     const FrameState state = type == kMovable ? FrameState::kGuest : FrameState::kHyp;
-    frames[block].set_word({.state = state, .order = order, .references = 1});
+    frames[block].force({.state = state, .order = order, .references = 1});
     return block;
   }
   std::uint32_t blocks(unsigned order) const {
@@ -191,7 +191,7 @@ TEST_CASE("buddy: an exact range is taken out of larger blocks, or not at all") 
       REQUIRE(f.buddy.isolate(kPagesPerBlock));
       REQUIRE_EQ(f.buddy.take_range(first, end), kNoFrame);
       CHECK_EQ(f.buddy.isolated_frames(), kFramesPerSection - (end - first));
-      f.frames[first].set_word({.state = FrameState::kHyp, .references = 1});
+      f.frames[first].force({.state = FrameState::kHyp, .references = 1});
       CHECK_EQ(f.buddy.take_range(0, kFramesPerSection), first);
       CHECK_EQ(f.buddy.isolated_frames(), kFramesPerSection - (end - first));
       f.release(first, end);

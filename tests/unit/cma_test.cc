@@ -1,4 +1,5 @@
 #include "mm/frames/cma.hh"
+#include "mm/frames/ownership.hh"
 
 #include <array>
 #include <vector>

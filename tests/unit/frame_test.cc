@@ -1,8 +1,14 @@
 #include "mm/frames/frame.hh"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
 #include <memory>
 
 #include "mm/frames/frame_list.hh"
+#include "mm/frames/ownership.hh"
 #include "tests/model/fake_machine.hh"
 #include "tests/unit/test.hh"
 
@@ -80,8 +86,8 @@ TEST_CASE("frames: memory beyond 40 bits, and none at all, are refused") {
 TEST_CASE("frames: the first frame of a block is found from any of its frames") {
   Table table({{.base = kGiB, .size = 16 * kMiB}});
   FrameTable& frames = table.frames;
-  frames[512].set_word({.state = FrameState::kGuest, .order = 9, .owner = 1, .references = 1});
-  frames[3].set_word({.state = FrameState::kHyp, .order = 0, .references = 1});
+  frames[512].force({.state = FrameState::kGuest, .order = 9, .owner = 1, .references = 1});
+  frames[3].force({.state = FrameState::kHyp, .order = 0, .references = 1});
   CHECK_EQ(frames.head_of(512), 512);
   CHECK_EQ(frames.head_of(513), 512);
   CHECK_EQ(frames.head_of(1023), 512);
@@ -98,7 +104,7 @@ TEST_CASE("ownership: a block is given to one guest, split, joined, and shared; 
   const Pfn block = frames.pfn_of(512);
   CHECK_EQ(ownership.give(block, 1, Gfn(0x40000)).error(), Error::kCorrupt);  // reserved
   CHECK_EQ(ownership.give(Pfn(0), 1, Gfn(0x40000)).error(), Error::kOutOfRange);
-  frames[512].set_word({.state = FrameState::kHyp, .order = 9, .references = 1});
+  frames[512].force({.state = FrameState::kHyp, .order = 9, .references = 1});
   REQUIRE(ownership.give(block, 1, Gfn(0x40000)));
   CHECK_EQ(frames[512].state(), FrameState::kGuest);
   CHECK_EQ(frames[512].owner(), 1);
@@ -116,7 +122,7 @@ TEST_CASE("ownership: a block is given to one guest, split, joined, and shared; 
   CHECK_EQ(*ownership.put(frames.pfn_of(600)), 1);
   REQUIRE(ownership.change(frames.pfn_of(600), FrameState::kGuest));
   CHECK_EQ(ownership.change(frames.pfn_of(600), FrameState::kSlab).error(), Error::kCorrupt);
-  frames[511].set_word({.state = FrameState::kHyp, .order = 0, .references = 1});
+  frames[511].force({.state = FrameState::kHyp, .order = 0, .references = 1});
   REQUIRE(ownership.join(block, 8));
   REQUIRE(ownership.join(frames.pfn_of(768), 8));
   REQUIRE(ownership.join(block, 9));
@@ -132,7 +138,7 @@ TEST_CASE("ownership: pages that a guest has in another order do not join") {
   FrameTable& frames = table.frames;
   Ownership ownership(frames);
   for (const FrameIndex i : {512U, 513U}) {
-    frames[i].set_word({.state = FrameState::kHyp, .order = 0, .references = 1});
+    frames[i].force({.state = FrameState::kHyp, .order = 0, .references = 1});
     REQUIRE(ownership.give(frames.pfn_of(i), 1, Gfn(0x40000 + (513 - i))));
   }
   CHECK_EQ(ownership.join(frames.pfn_of(512), 1).error(), Error::kInvalid);
@@ -142,7 +148,7 @@ TEST_CASE("ownership: pages that a guest has in another order do not join") {
 TEST_CASE("ownership: what is free, or no RAM, has no owner to change it") {
   Table table({{.base = kGiB, .size = 16 * kMiB}});
   Ownership ownership(table.frames);
-  table.frames[512].set_word({.state = FrameState::kFree, .order = 0, .references = 1});
+  table.frames[512].force({.state = FrameState::kFree, .order = 0, .references = 1});
   const auto refused = [&](Pfn page, Error error) {
     CHECK_EQ(ownership.give(page, 1, Gfn(0x40000)).error(), error);
     CHECK_EQ(ownership.change(page, FrameState::kHyp).error(), error);
@@ -154,6 +160,50 @@ TEST_CASE("ownership: what is free, or no RAM, has no owner to change it") {
   refused(table.frames.pfn_of(512), Error::kCorrupt);
   refused(Pfn(0), Error::kOutOfRange);
 }
+
+#ifndef NDEBUG
+
+// Whether `f` runs into a CHECK. In a process of its own, as that ends it.
+template <class F>
+bool is_stopped(F&& f) {
+  const pid_t child = fork();
+  if (child == 0) {
+    if (std::freopen("/dev/null", "w", stderr) == nullptr) _exit(0);
+    std::signal(SIGABRT, SIG_DFL);
+    f();
+    _exit(0);
+  }
+  int status = 0;
+  REQUIRE_EQ(waitpid(child, &status, 0), child);
+  return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+}
+
+TEST_CASE(
+    "frames: a debug build stops at a change of state that the table does not have, whichever way it is written") {
+  using enum FrameState;
+  Table table({{.base = kGiB, .size = 4 * kMiB}});
+  Frame& frame = table.frames[0];
+  const auto stops = [&](FrameState from, auto&& change) {
+    frame.force({.state = from, .references = from == kReserved ? 0U : 1U});
+    return is_stopped(change);
+  };
+  for (unsigned i = 0; i < kFrameStates * kFrameStates; ++i) {
+    const auto from = static_cast<FrameState>(i / kFrameStates);
+    const auto to = static_cast<FrameState>(i % kFrameStates);
+    CHECK_EQ(stops(from, [&] { frame.set_word({.state = to}); }), from != to && !may_become(from, to));
+    if (from != kReserved) continue;
+    CHECK_EQ(stops(from, [&] { frame.put_down(kFree, FrameWord{.state = to}); }),
+             to != kFree && !may_become(kFree, to));
+  }
+  CHECK(stops(kGuest, [&] { frame.take_off(); }));
+  CHECK_FALSE(stops(kFree, [&] { frame.take_off(); }));
+  CHECK(stops(kGuest, [&] { frame.pick_up(kCmaIdle); }));
+  CHECK_FALSE(stops(kCmaLent, [&] { frame.pick_up(kCmaIdle); }));
+  CHECK(stops(kFree, [&] { frame.absorb(); }));
+  CHECK_FALSE(stops(kGuest, [&] { frame.absorb(); }));
+}
+
+#endif
 
 TEST_CASE("ownership: the table lets nothing pass between guests, and nothing out of poison") {
   using enum FrameState;

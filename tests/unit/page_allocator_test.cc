@@ -1,4 +1,5 @@
 #include "mm/frames/page_allocator.hh"
+#include "mm/frames/ownership.hh"
 
 #include <algorithm>
 #include <cstring>
@@ -405,11 +406,11 @@ TEST_CASE("audit: finds a frame whose state does not fit") {
   const FrameIndex index = frames.index_of(page);
   const auto fails_at = [&](FrameIndex frame, std::uint32_t word, std::string_view what) {
     const std::uint32_t saved = frames[frame].packed();
-    frames[frame].set_packed(word);
+    frames[frame].force(FrameWord::unpacked(word));
     const auto audit = f.pages.audit();
     REQUIRE_FALSE(audit);
     CHECK_EQ(audit.error().what, what);
-    frames[frame].set_packed(saved);
+    frames[frame].force(FrameWord::unpacked(saved));
     f.check_audit();
   };
   fails_at(index, FrameWord{.state = FrameState::kHyp, .order = 3, .references = 1}.packed(), "a block within a block");

@@ -6,6 +6,7 @@
 
 #include "mm/base/spinlock.hh"
 #include "mm/frames/cma.hh"
+#include "mm/frames/ownership.hh"
 #include "mm/frames/page_allocator.hh"
 #include "tests/unit/cpu_threads.hh"
 #include "tests/unit/page_fixture.hh"

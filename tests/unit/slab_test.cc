@@ -1,4 +1,5 @@
 #include "mm/objects/slab.hh"
+#include "mm/frames/ownership.hh"
 
 #include <algorithm>
 #include <array>
