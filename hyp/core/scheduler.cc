@@ -51,11 +51,11 @@ class RunQueue {
   void switch_to(Vcpu* vcpu);
   void begin_turn();
   void put_away(Vcpu& vcpu);
-  template <bool kWatched>
   void run_loaded(Vcpu& vcpu);
   void balance_memory();
   [[nodiscard]] bool merge_guest_memory();
 
+  ExitKind (*enter_)(GuestFrame*) = enter_guest;  // so that nobody pays for what is not watched
   Spinlock lock_;
   Vcpu* first_ GUARDED_BY(lock_) = nullptr;
   Vcpu* loaded_ = nullptr;
@@ -69,6 +69,13 @@ class RunQueue {
 };
 
 PerCpu<RunQueue> queues;
+
+ExitKind enter_guest_watched(GuestFrame* frame) {
+  masked_stretch.end();
+  const ExitKind exit = enter_guest(frame);
+  masked_stretch.begin("an exit", exit == ExitKind::kTrap ? arch::HSR::read() >> 26 : 0);
+  return exit;
+}
 
 void RunQueue::add(Vcpu& vcpu) {
   const SpinlockGuard guard(lock_);
@@ -214,17 +221,12 @@ void RunQueue::begin_turn() {
   turn_end_ = begin + frequency / kSlicesPerSecond;
 }
 
-// Two of them, so that nobody pays for what is not watched.
-template <bool kWatched>
 void RunQueue::run_loaded(Vcpu& vcpu) {
   const Vgic& vgic = vcpu.vm.vgic();
   do {
     if (vgic.dirty(vcpu.index)) [[unlikely]]
       refresh_list_registers(vcpu);
-    if (kWatched) masked_stretch.end();
-    const ExitKind exit = enter_guest(&vcpu.frame);
-    if (kWatched) masked_stretch.begin("an exit", exit == ExitKind::kTrap ? arch::HSR::read() >> 26 : 0);
-    switch (exit) {
+    switch (enter_(&vcpu.frame)) {
       [[likely]] case ExitKind::kTrap:
         handle_trap(vcpu);
         break;
@@ -270,6 +272,7 @@ void RunQueue::idle() {
 }
 
 void RunQueue::run() {
+  if (masked_stretch.is_watched()) enter_ = enter_guest_watched;
   for (;;) {
     reschedule_ = false;  // before looking: what comes later is looked at again
     run_cross_calls();
@@ -292,7 +295,7 @@ void RunQueue::run() {
     if (walk_check.enabled()) [[unlikely]]
       walk_check.sample(*next);
     arm_timer();
-    masked_stretch.is_watched() ? run_loaded<true>(*next) : run_loaded<false>(*next);
+    run_loaded(*next);
     if (next->state.load(std::memory_order_relaxed) == Vcpu::State::kOff) put_away(*next);
   }
 }
