@@ -21,17 +21,12 @@ namespace {
 
 using arch::Syndrome;
 
-// The faulting IPA. HPFAR has its page for translation faults and for faults on the guest's own table walk [ARMv7 B3.13.7]. For
-// the rest GuestWalk answers. An ATS operation would have the CPU walk tables that another vCPU may have changed meanwhile, and not
-// every CPU survives every fault that it may find there (docs/translation.md). Nothing when the tables lead nowhere any more:
-// the access is tried again.
-std::optional<IpaAddr> fault_address(Vcpu& vcpu, Syndrome syndrome, std::uint32_t virtual_address) {
-  const GuestVirtAddr address(virtual_address);
-  if (syndrome.translation_fault() || syndrome.stage1_walk()) {
-    return IpaAddr(std::uint64_t{arch::HPFAR::read() & 0xfffffff0U} << 8 | address.offset_in(kPageSize));
-  }
+// The faulting IPA where HPFAR has not its page: GuestWalk answers. An ATS operation would have the CPU walk tables that another
+// vCPU may have changed meanwhile, and not every CPU survives every fault that it may find there (docs/translation.md). Rare, and
+// by itself, so that no other abort saves the registers that it needs.
+[[gnu::noinline]] std::optional<IpaAddr> walked_address(Vcpu& vcpu, Syndrome syndrome, GuestVirtAddr address) {
   // What the TLB still has of the tables before would fault again and again [ARMv7 B3.10.1].
-  arch::TLBIMVAA::write(virtual_address & ~static_cast<std::uint32_t>(kPageSize - 1));
+  arch::TLBIMVAA::write(address.value() & ~static_cast<std::uint32_t>(kPageSize - 1));
   arch::dsb();
   arch::isb();
   const GuestMmu mmu = loaded_mmu();
@@ -40,6 +35,15 @@ std::optional<IpaAddr> fault_address(Vcpu& vcpu, Syndrome syndrome, std::uint32_
   });
   if (!leaf) return std::nullopt;
   return leaf->ipa;
+}
+
+// The faulting IPA. HPFAR has its page for translation faults and for faults on the guest's own table walk [ARMv7 B3.13.7]. Nothing
+// when the guest has changed its tables meanwhile: the access is tried again.
+std::optional<IpaAddr> fault_address(Vcpu& vcpu, Syndrome syndrome, std::uint32_t virtual_address) {
+  const GuestVirtAddr address(virtual_address);
+  if (!syndrome.translation_fault() && !syndrome.stage1_walk()) [[unlikely]]
+    return walked_address(vcpu, syndrome, address);
+  return IpaAddr(std::uint64_t{arch::HPFAR::read() & 0xfffffff0U} << 8 | address.offset_in(kPageSize));
 }
 
 // A fault that the guest gets as an external abort.
