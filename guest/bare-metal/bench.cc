@@ -7,6 +7,7 @@
 #include "guest/common/machine.hh"
 #include "guest/common/memory.hh"
 #include "guest/common/print.hh"
+#include "guest/common/psci.hh"
 
 namespace cadastre::guest {
 namespace {
@@ -75,15 +76,13 @@ void measure_faults(std::string_view name, std::uint32_t first, std::uint32_t en
 }  // namespace
 
 void run_benchmarks(std::uint32_t first, std::uint32_t end) {
-  constexpr std::uint32_t kPsciVersion = 0x8400'0000;
-  constexpr std::uint32_t kPsciNothing = 0x8400'001f;
   const std::uint32_t type = machine.distributor + 4;
   const std::uint32_t set_active = machine.distributor + 0x304;  // of interrupts 32 to 63, and one of them
   constexpr std::uint32_t kSomeInterrupt = 1U << 8;
-  const auto empty = TICKS_OF("", kPsciVersion, type);
-  measure_exit("hypercall, PSCI_VERSION", TICKS_OF("hvc #0", kPsciVersion, type), empty);
-  measure_exit("hypercall, not supported", TICKS_OF("hvc #0", kPsciNothing, type), empty);
-  measure_exit("trapped read, GICD_TYPER", TICKS_OF("ldr r0, [r2]", kPsciVersion, type), empty);
+  const auto empty = TICKS_OF("", psci::kVersion, type);
+  measure_exit("hypercall, PSCI_VERSION", TICKS_OF("hvc #0", psci::kVersion, type), empty);
+  measure_exit("hypercall, not supported", TICKS_OF("hvc #0", psci::kNoFunction, type), empty);
+  measure_exit("trapped read, GICD_TYPER", TICKS_OF("ldr r0, [r2]", psci::kVersion, type), empty);
   measure_exit("trapped write, GICD_ISACTIVER", TICKS_OF("str r0, [r2]", kSomeInterrupt, set_active), empty);
 
   const std::uint32_t pages = end & ~(kBlock - 1);

@@ -3,6 +3,7 @@
 #include "guest/common/machine.hh"
 #include "guest/common/memory.hh"
 #include "guest/common/print.hh"
+#include "guest/common/psci.hh"
 
 namespace cadastre::guest {
 namespace {
@@ -39,17 +40,9 @@ constexpr std::uint32_t kAcknowledge = 0x0c;
 constexpr std::uint32_t kEnd = 0x10;
 }  // namespace gicc
 
-namespace psci {
-constexpr std::uint32_t kVersion = 0x8400'0000;
-constexpr std::uint32_t kCpuOn = 0x8400'0003;
-constexpr std::uint32_t kSystemOff = 0x8400'0008;
-constexpr std::uint32_t kSystemReset = 0x8400'0009;
-constexpr std::uint32_t kNoFunction = 0x8400'001f;
-
-std::uint32_t call(std::uint32_t function) {
+std::uint32_t call_psci(std::uint32_t function) {
   return machine.psci_by_smc ? secure_call(function, 0) : hypervisor_call(function, 0);
 }
-}  // namespace psci
 
 }  // namespace
 
@@ -115,7 +108,7 @@ void end_interrupt(std::uint32_t acknowledged) {
 }
 
 std::uint32_t psci_version() {
-  return psci::call(psci::kVersion);
+  return call_psci(psci::kVersion);
 }
 
 std::uint32_t start_cpu(std::uint32_t cpu, std::uint32_t entry, std::uint32_t context) {
@@ -123,17 +116,17 @@ std::uint32_t start_cpu(std::uint32_t cpu, std::uint32_t entry, std::uint32_t co
 }
 
 std::uint32_t psci_unknown() {
-  return psci::call(psci::kNoFunction);
+  return call_psci(psci::kNoFunction);
 }
 
 void system_off() {
-  psci::call(psci::kSystemOff);
+  call_psci(psci::kSystemOff);
   say("FAILED: SYSTEM_OFF came back");
   while (true) wait_for_interrupt();
 }
 
 void system_reset() {
-  psci::call(psci::kSystemReset);
+  call_psci(psci::kSystemReset);
 }
 
 }  // namespace cadastre::guest

@@ -27,14 +27,14 @@ constexpr unsigned kRootOrder = std::countr_zero(Tables::kRootBytes) - kPageShif
 
 // A guest's stage 2 with all that belongs to it but the guest. It has a VMID, so that its TLB invalidations are the real ones;
 // the allocator of numbers is its own, as no guest has one yet.
-class ScratchGuest {
+class IdleStage2 {
  public:
-  explicit ScratchGuest(Pfn root) : root_(root), stage2_(environment_, address_of(root), kManyTables) {
+  explicit IdleStage2(Pfn root) : root_(root), stage2_(environment_, address_of(root), kManyTables) {
     static_cast<void>(vmids_.activate(arch::machine.cpu(), environment_.vmid()));
   }
-  ~ScratchGuest() { memory.pages.free(root_, kRootOrder); }
-  ScratchGuest(const ScratchGuest&) = delete;
-  ScratchGuest& operator=(const ScratchGuest&) = delete;
+  ~IdleStage2() { memory.pages.free(root_, kRootOrder); }
+  IdleStage2(const IdleStage2&) = delete;
+  IdleStage2& operator=(const IdleStage2&) = delete;
   Tables& stage2() { return stage2_; }
 
  private:
@@ -83,7 +83,7 @@ void measure_dirty_log(Tables& stage2) {
 void bench_tables() {
   const Result<Pfn> root = memory.pages.alloc(kRootOrder, kZero);
   if (!root) return;
-  ScratchGuest guest(*root);
+  IdleStage2 guest(*root);
   Tables::Table& table = guest.stage2().table();
   measure_mapping(table, "map 1 GiB by 4 KiB", "unmap 1 GiB by 4 KiB", 3);
   measure_mapping(table, "map 1 GiB by 2 MiB", "unmap 1 GiB by 2 MiB", 2);

@@ -20,7 +20,7 @@ constexpr std::uint32_t kFirst = 0x4000'0000;
 constexpr std::uint32_t kSecond = 0x4000'4000;
 constexpr std::uint32_t kThird = 0x4000'5000;
 constexpr std::uint32_t kPage = 0x4000'6000;
-constexpr std::uint32_t kSctlrOfLinux = 1 | GuestMmu::kSctlrTexRemap | GuestMmu::kSctlrAccessFlag;
+constexpr std::uint32_t kSctlrOfLinux = 1 | sctlr::kTexRemap | sctlr::kAccessFlag;
 constexpr std::uint32_t kAddress = 0x3abc;
 
 using View = GuestView<ScratchGuest::Table>;

@@ -94,12 +94,11 @@ void RandomGuest::random_controls() {
     if (random_.once_in(3)) mmu().hcr |= GuestMmu::kHcrProtectedWalk;
     if (random_.once_in(40)) mmu().hcr |= GuestMmu::kHcrDefaultCacheable;
   }
-  mmu().sctlr =
-      arch::SystemRegisters::kSctlrAtReset |
-      random_bits(random_, GuestMmu::kSctlrInstructionCache | GuestMmu::kSctlrWriteNever |
-                               GuestMmu::kSctlrUserWriteNever | GuestMmu::kSctlrTexRemap | GuestMmu::kSctlrAccessFlag);
+  mmu().sctlr = arch::SystemRegisters::kSctlrAtReset |
+                random_bits(random_, sctlr::kInstructionCache | sctlr::kWriteNever | sctlr::kUserWriteNever |
+                                         sctlr::kTexRemap | sctlr::kAccessFlag);
   if (!random_.once_in(24)) mmu().sctlr |= 1;
-  if (random_.once_in(12)) mmu().sctlr |= GuestMmu::kSctlrBigEndian;
+  if (random_.once_in(12)) mmu().sctlr |= sctlr::kExceptionEndian;
   // A client of each domain, or its manager; domains that nobody may use where the CPU can be asked (cpu_translation.hh).
   mmu().dacr = 0;
   for (unsigned domain = 0; domain < 16; ++domain) {

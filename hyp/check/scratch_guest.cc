@@ -59,7 +59,7 @@ template <class Word>
 void ScratchGuest::put(IpaAddr ipa, Word word) {
   const auto mapping = translate(ipa);
   Word* place = mapping ? pool_word<Word>(mapping->address) : nullptr;
-  if (place != nullptr) *place = (mmu_.sctlr & GuestMmu::kSctlrBigEndian) != 0 ? std::byteswap(word) : word;
+  if (place != nullptr) *place = (mmu_.sctlr & sctlr::kExceptionEndian) != 0 ? std::byteswap(word) : word;
 }
 void ScratchGuest::put32(IpaAddr ipa, std::uint32_t word) {
   put(ipa, word);

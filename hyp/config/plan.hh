@@ -17,7 +17,6 @@
 namespace cadastre {
 
 inline constexpr unsigned kMaxGuests = 8;
-inline constexpr unsigned kMaxVcpus = 8;  // a GICv2 has eight CPU interfaces
 
 // A file that a boot loader has put into RAM.
 struct GuestModule {
@@ -27,13 +26,6 @@ struct GuestModule {
   DtPath path;             // its node's
   FixedString<95> file;    // for people: a longer name keeps its end
   PhysRange range;
-};
-
-struct IpaRange {
-  IpaAddr base;
-  std::uint64_t size = 0;
-
-  [[nodiscard]] constexpr IpaAddr end() const { return base + size; }
 };
 
 // Bytes of a module that go into the guest's RAM. What is beyond `source_size` is zero.

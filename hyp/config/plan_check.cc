@@ -4,6 +4,8 @@
 #include <array>
 
 #include "hyp/config/layout.hh"
+#include "hyp/devices/vcpu_limit.hh"
+#include "mm/translation/stage2_format.hh"
 
 namespace cadastre {
 namespace {
@@ -135,14 +137,6 @@ bool check_guest(GuestPlan& guest, const HostResources& host, PhysReader& reader
 }
 
 }  // namespace
-
-// The root is two pages [ARMv7 B3.6.5]; then a table of level 3 for each 2 MiB, one of level 2 for each GiB;
-// and one of each for the devices below RAM.
-std::uint64_t stage2_table_bytes(std::uint64_t memory) {
-  const std::uint64_t level3 = (memory + kBlockSize - 1) / kBlockSize;
-  const std::uint64_t level2 = (memory + (1U << 30) - 1) >> 30;
-  return (2 + level3 + level2 + 2) * kPageSize;
-}
 
 bool check_plan(Configuration& configuration, const HostResources& host, PhysReader& reader, Refusals& refusals) {
   bool is_sum_known = true;

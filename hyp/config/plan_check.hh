@@ -7,6 +7,7 @@
 
 #include "hyp/config/image.hh"
 #include "hyp/config/plan.hh"
+#include "hyp/devices/vcpu_limit.hh"
 #include "mm/base/address.hh"
 
 namespace cadastre {
@@ -23,9 +24,6 @@ struct HostResources {
 };
 
 inline constexpr std::uint64_t kMinGuestMemory = 1 << 20;
-
-// Stage-2 tables for `memory` bytes of RAM mapped in pages, and for the devices, at worst.
-[[nodiscard]] std::uint64_t stage2_table_bytes(std::uint64_t memory);
 
 // Recognises every image and fills every guest's layout. False, with each reason in `refusals`, when anything
 // is wrong.

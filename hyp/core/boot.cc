@@ -175,7 +175,7 @@ void check_configuration() {
       .free_memory = std::uint64_t{memory.pages.free_frames()} << kPageShift,
       .guest_overhead = sizeof(Vm) + Stage2<GuestEnvironment>::kRootBytes + kSlabSlack,
       .vcpu_overhead = sizeof(Vcpu),
-      .max_vcpus = Vm::kMaxVcpus,
+      .max_vcpus = kMaxVcpus,
       .memory = std::span(host.memory.begin(), host.memory.size()),
       .occupied = std::span(occupied.begin(), occupied.size()),
   };

@@ -63,7 +63,7 @@ bool start_cpu(unsigned cpu, std::uint32_t mpidr, PhysAddr image) {
   arch::clean_data_cache(&secondary_stacks, sizeof secondary_stacks);
   const PhysAddr entry = image + static_cast<std::uint64_t>(secondary_entry - __image_start);
   const std::int32_t answer =
-      psci_call(psci_conduit(), kPsciCpuOn, mpidr, static_cast<std::uint32_t>(entry.value()), cpu);
+      psci_call(psci_conduit(), psci::kCpuOn, mpidr, static_cast<std::uint32_t>(entry.value()), cpu);
   if (answer != 0) {
     console.print("cpu{}: firmware does not start it: PSCI error {}", cpu, answer);
     return false;

@@ -1,6 +1,5 @@
 #include "hyp/core/memory.hh"
 
-#include <algorithm>
 #include <cstdint>
 
 #include "arch/armv7/cp15.hh"
@@ -12,16 +11,6 @@ namespace cadastre {
 Memory memory;
 
 namespace {
-
-NodeDistances distances_of(const HostDescription& host) {
-  NodeDistances distances;
-  for (unsigned from = 0; from < host.node_count; ++from) {
-    for (unsigned to = 0; to < host.node_count; ++to) {
-      distances.between[from][to] = host.distances.from_to[from][to];
-    }
-  }
-  return distances;
-}
 
 // What the slab allocator hides its free lists with. The count since power-on is the only thing here that differs from boot
 // to boot; it is multiplied by an odd number to reach the upper bits.
@@ -36,7 +25,7 @@ constexpr unsigned kTablesPerOperation = 4;
 }  // namespace
 
 Result<> init_memory(const HostDescription& host) {
-  const PageAllocatorConfig config{.dma_limit = host.zone_dma_limit, .distances = distances_of(host), .log = &console};
+  const PageAllocatorConfig config{.dma_limit = host.zone_dma_limit, .distances = host.distances, .log = &console};
   if (const Result<> done = memory.pages.init(memory.memblock, config); !done) return done;
   for (unsigned i = 0; i < host.cpus.size(); ++i) memory.pages.set_cpu_node(i, host.cpus[i].node);
   memory.pages.release(memory.memblock);

@@ -15,7 +15,7 @@ PsciConduit psci_conduit() {
 }
 
 void power_off() {
-  psci_call(conduit, kPsciSystemOff);
+  psci_call(conduit, psci::kSystemOff);
   for (;;) arch::wfi();  // firmware that does not know SYSTEM_OFF
 }
 

@@ -8,7 +8,7 @@ namespace {
 
 using namespace psci;
 
-constexpr std::uint32_t kPsciVersion = 0x0001'0000;              // 1.0 [PSCI 5.1.1]
+constexpr std::uint32_t kImplementedVersion = 0x0001'0000;       // 1.0 [PSCI 5.1.1]
 constexpr std::uint32_t kSmcccVersionImplemented = 0x0001'0001;  // 1.1 [SMCCC 7.2]
 constexpr std::uint32_t kNoTrustedOs = 2;                        // needs no migration, or is not there [PSCI 5.1.6]
 
@@ -63,7 +63,7 @@ PsciDecision PsciServer::call(const PsciCall& call) {
   const auto& [first, second, third] = call.arguments;
   switch (call.function) {
     case kVersion:
-      return {.value = kPsciVersion};
+      return {.value = kImplementedVersion};
     case kCpuSuspend:
       return cpu_suspend(first);
     case kCpuOff:

@@ -45,6 +45,7 @@
 #include <optional>
 
 #include "hyp/devices/gich_state.hh"
+#include "hyp/devices/vcpu_limit.hh"
 #include "mm/base/annotations.hh"
 #include "mm/base/spinlock.hh"
 
@@ -54,7 +55,6 @@ using VcpuMask = std::uint32_t;  // a bit each
 
 class Vgic {
  public:
-  static constexpr unsigned kMaxVcpus = 8;  // ITARGETSR has 8 bits
   static constexpr unsigned kInterrupts = 128;
   static constexpr unsigned kSgis = 16;
   static constexpr unsigned kFirstSpi = 32;

@@ -137,11 +137,11 @@ GuestMemory::GuestMemory(OwnerId owner, NodeId home, std::uint64_t size, unsigne
     : environment_(owner, home),
       largest_level_(largest_level),
       ram_{.first = guest_map::kRam, .size = size, .largest_level = largest_level},
-      stage2_(environment_, root, table_limit(size)) {}
+      stage2_(environment_, root, stage2_tables(size)) {}
 
 Result<FaultAnswer> GuestMemory::serve_fault(IpaAddr address, Access access) {
   const SpinlockGuard guard(lock_);
-  environment_.set_clean_new(caches_off(arch::SCTLR::read()));
+  environment_.set_clean_new(sctlr::caches_off(arch::SCTLR::read()));
   return stage2_.serve_fault(address, access, ram_);
 }
 

@@ -16,16 +16,11 @@
 #include "mm/base/spinlock.hh"
 #include "mm/frames/frame_state.hh"
 #include "mm/frames/zone.hh"
+#include "mm/translation/sctlr.hh"
 #include "mm/translation/stage2.hh"
 #include "mm/translation/vmid.hh"
 
 namespace cadastre {
-
-// Whether a guest with this SCTLR reads memory past caches: its MMU or its data cache is off [ARMv7 B3.2.1].
-[[nodiscard]] constexpr bool caches_off(std::uint32_t sctlr) {
-  constexpr std::uint32_t kMmuAndCache = (1U << 0) | (1U << 2);
-  return (sctlr & kMmuAndCache) != kMmuAndCache;
-}
 
 // Where a guest's tables and frames come from (mm/translation/page_table.hh, mm/translation/stage2.hh): the page allocator, with the guest as the
 // frames' owner.
@@ -81,13 +76,6 @@ class GuestMemory {
   GuestMemory(const GuestMemory&) = delete;
   GuestMemory& operator=(const GuestMemory&) = delete;
 
-  // Table pages that a guest of this size can need: its RAM page by page, and its devices.
-  [[nodiscard]] static constexpr unsigned table_limit(std::uint64_t size) {
-    constexpr unsigned kDeviceTables = 4;
-    const auto blocks = static_cast<unsigned>((size + kBlockSize - 1) >> kBlockShift);
-    return blocks + blocks / kEntriesPerTable + 2 + kDeviceTables;
-  }
-
   [[nodiscard]] std::uint64_t size() const { return ram_.size; }
   [[nodiscard]] PhysAddr root() const { return stage2_.table().root(); }
   [[nodiscard]] bool contains(IpaAddr address) const { return ram_.contains(address); }
@@ -118,7 +106,7 @@ class GuestMemory {
   template <class F>
   auto with_ram(const GuestMmu& mmu, Populate populate, F&& f) EXCLUDES(lock_) {
     const SpinlockGuard guard(lock_);
-    const bool past_caches = caches_off(mmu.sctlr);
+    const bool past_caches = sctlr::caches_off(mmu.sctlr);
     environment_.set_clean_new(past_caches);
     GuestRamView<Tables> view(stage2_, populate == Populate::kYes ? &ram_ : nullptr, past_caches);
     return f(view);

@@ -1,32 +1,27 @@
 #include "hyp/guest/guest_ram.hh"
 
-#include <algorithm>
 #include <cstring>
 
 #include "arch/armv7/cache.hh"
 #include "arch/armv7/machine.hh"
 #include "hyp/guest/vcpu.hh"
 #include "hyp/guest/vm.hh"
+#include "mm/base/range.hh"
 
 namespace cadastre {
 namespace {
 
 using arch::machine;
 
-// Calls copy(address, bytes before it, size) for each page of a range until one fails.
+// copy(address, bytes before it, size) for each page of a range: a failure says what was done of the whole.
 template <class Copy>
-CopyResult for_each_page(GuestVirtAddr address, std::size_t size, Copy&& copy) {
-  for (std::size_t done = 0; done < size;) {
-    const auto at = GuestVirtAddr(address.value() + static_cast<std::uint32_t>(done));
-    const std::size_t part = std::min(size - done, static_cast<std::size_t>(kPageSize - at.offset_in(kPageSize)));
-    if (const CopyResult result = copy(at, done, part); !result) {
-      CopyFault fault = result.error();
+CopyResult copy_by_page(GuestVirtAddr address, std::size_t size, Copy&& copy) {
+  return for_each_piece(address, size, [&](GuestVirtAddr at, std::size_t done, std::size_t part) {
+    return copy(at, done, part).transform_error([&](CopyFault fault) {
       fault.done += done;
-      return std::unexpected(fault);
-    }
-    done += part;
-  }
-  return {};
+      return fault;
+    });
+  });
 }
 
 }  // namespace
@@ -52,7 +47,7 @@ void write_ram(PhysAddr physical, std::span<const std::byte> from, bool past_cac
 CopyResult copy_from_guest(Vcpu& vcpu, GuestVirtAddr address, std::span<std::byte> to, Access access,
                            Privilege privilege) {
   const GuestMmu mmu = loaded_mmu();
-  return for_each_page(address, to.size(), [&](GuestVirtAddr at, std::size_t done, std::size_t size) {
+  return copy_by_page(address, to.size(), [&](GuestVirtAddr at, std::size_t done, std::size_t size) {
     return vcpu.vm.memory().with_ram(mmu, Populate::kYes, [&](auto& ram) {
       return copy_from_guest(mmu, ram, at, to.subspan(done, size), access, privilege);
     });
@@ -61,7 +56,7 @@ CopyResult copy_from_guest(Vcpu& vcpu, GuestVirtAddr address, std::span<std::byt
 
 CopyResult copy_to_guest(Vcpu& vcpu, GuestVirtAddr address, std::span<const std::byte> from, Privilege privilege) {
   const GuestMmu mmu = loaded_mmu();
-  return for_each_page(address, from.size(), [&](GuestVirtAddr at, std::size_t done, std::size_t size) {
+  return copy_by_page(address, from.size(), [&](GuestVirtAddr at, std::size_t done, std::size_t size) {
     return vcpu.vm.memory().with_ram(mmu, Populate::kYes, [&](auto& ram) {
       return copy_to_guest(mmu, ram, at, from.subspan(done, size), privilege);
     });

@@ -6,15 +6,13 @@
 #include "arch/armv7/hcr.hh"
 #include "arch/armv7/psr.hh"
 #include "hyp/guest/vcpu.hh"
+#include "mm/translation/sctlr.hh"
 
 namespace cadastre {
 namespace {
 
 namespace psr = arch::psr;
 
-constexpr std::uint32_t kSctlrHighVectors = 1U << 13;
-constexpr std::uint32_t kSctlrExceptionEndian = 1U << 25;
-constexpr std::uint32_t kSctlrThumbExceptions = 1U << 30;
 constexpr std::uint32_t kTtbcrLongDescriptors = 1U << 31;
 
 constexpr std::uint32_t kVectorUndefined = 0x04;
@@ -23,14 +21,14 @@ constexpr std::uint32_t kVectorDataAbort = 0x10;
 
 // The processor's part of taking an exception to `mode` [ARMv7 B1.8.3, "TakeDataAbortException" and its siblings].
 void enter_exception(Vcpu& vcpu, std::uint32_t mode, std::uint32_t vector, bool masks_aborts) {
-  const std::uint32_t sctlr = arch::SCTLR::read();
-  const std::uint32_t base = (sctlr & kSctlrHighVectors) != 0 ? 0xffff0000 : arch::VBAR::read();
+  const std::uint32_t control = arch::SCTLR::read();
+  const std::uint32_t base = (control & sctlr::kHighVectors) != 0 ? 0xffff0000 : arch::VBAR::read();
   std::uint32_t cpsr = vcpu.frame.cpsr;
   cpsr &= ~(psr::kModeMask | psr::kThumb | psr::kJazelle | psr::kBigEndian | psr::kItHigh | psr::kItLow);
   cpsr |= mode | psr::kIrqMask;
   if (masks_aborts) cpsr |= psr::kAbortMask;
-  if ((sctlr & kSctlrThumbExceptions) != 0) cpsr |= psr::kThumb;
-  if ((sctlr & kSctlrExceptionEndian) != 0) cpsr |= psr::kBigEndian;
+  if ((control & sctlr::kThumbExceptions) != 0) cpsr |= psr::kThumb;
+  if ((control & sctlr::kExceptionEndian) != 0) cpsr |= psr::kBigEndian;
   vcpu.frame.cpsr = cpsr;
   vcpu.frame.pc = base + vector;
 }

@@ -12,37 +12,23 @@
 #include "hyp/guest/guest_map.hh"
 #include "hyp/guest/vm.hh"
 #include "mm/base/check.hh"
+#include "mm/base/range.hh"
 
 namespace cadastre {
 namespace {
 
 using arch::machine;
 
-// Calls f(bytes) for each piece of [from, from + size) that lies in one page.
-template <class F>
-Result<> for_each_piece(PhysAddr from, std::uint64_t size, F&& f) {
-  while (size != 0) {
-    const auto offset = static_cast<std::size_t>(from.offset_in(kPageSize));
-    const auto part = static_cast<std::size_t>(std::min<std::uint64_t>(size, kPageSize - offset));
-    const std::byte* page = machine.kmap(frame_of(from));
-    const Result<> done = f(std::span(page + offset, part));
-    machine.kunmap(page);
-    if (!done) return done;
-    from += part;
-    size -= part;
-  }
-  return {};
-}
-
 // Bytes that a step copies: a page costs some 1500 instructions, with its clean.
 constexpr std::uint64_t kBytesPerStep = 8 * kPageSize;
 
 // [done, done + size) of what the segment has in its file. What is beyond that is zero because all of a new guest's RAM is.
 Result<> load_part(Vm& vm, const GuestSegment& segment, std::uint64_t done, std::uint64_t size) {
-  IpaAddr target = segment.target.base + done;
-  return for_each_piece(segment.source + done, size, [&](std::span<const std::byte> bytes) {
-    const Result<> written = vm.memory().write(target, bytes);
-    target += bytes.size();
+  const IpaAddr target = segment.target.base + done;
+  return for_each_piece(segment.source + done, size, [&](PhysAddr from, std::size_t before, std::size_t part) {
+    const std::byte* page = machine.kmap(frame_of(from));
+    const Result<> written = vm.memory().write(target + before, std::span(page + from.offset_in(kPageSize), part));
+    machine.kunmap(page);
     return written;
   });
 }
@@ -94,13 +80,11 @@ Result<bool> Loader::step(Vm& vm, const GuestPlan& plan) {
 }
 
 void MappedReader::read(PhysAddr from, std::span<std::byte> to) {
-  std::byte* target = to.data();
-  const Result<> done = for_each_piece(from, to.size(), [&](std::span<const std::byte> bytes) -> Result<> {
-    std::memcpy(target, bytes.data(), bytes.size());
-    target += bytes.size();
-    return {};
+  for_each_piece(from, to.size(), [&](PhysAddr at, std::size_t before, std::size_t part) {
+    const std::byte* page = machine.kmap(frame_of(at));
+    std::memcpy(to.data() + before, page + at.offset_in(kPageSize), part);
+    machine.kunmap(page);
   });
-  CHECK(done.has_value());  // copying does not fail
 }
 
 }  // namespace cadastre

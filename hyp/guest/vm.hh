@@ -25,8 +25,6 @@ namespace cadastre {
 
 class Vm {
  public:
-  static constexpr unsigned kMaxVcpus = PsciServer::kMaxVcpus;
-
   enum class Stop : std::uint8_t { kNone, kPowerOff, kReset, kFailed };
 
   // Takes nothing yet but its own members. `name` and the console outlive it; the rest is as GuestMemory's.

@@ -202,7 +202,7 @@ Result<> Memblock::double_array(MemblockType& type, PhysAddr avoid_start, std::u
 Result<> Memblock::add(PhysAddr base, std::uint64_t size, NodeId nid, MemblockFlags flags) {
   say("add", base, size);
   if (has(flags, MemblockFlags::kMirror)) has_mirror_ = true;
-  return add_range(memory_, {.base = base, .size = size, .flags = flags, .nid = nid});
+  return add_range(memory_, {{base, size}, flags, nid});
 }
 
 Result<> Memblock::remove(PhysAddr base, std::uint64_t size) {
@@ -212,7 +212,7 @@ Result<> Memblock::remove(PhysAddr base, std::uint64_t size) {
 
 Result<> Memblock::reserve(PhysAddr base, std::uint64_t size, NodeId nid, MemblockFlags flags) {
   say("reserve", base, size);
-  return add_range(reserved_, {.base = base, .size = size, .flags = flags, .nid = nid});
+  return add_range(reserved_, {{base, size}, flags, nid});
 }
 
 Result<> Memblock::phys_free(PhysAddr base, std::uint64_t size) {

@@ -30,6 +30,7 @@
 #include "mm/base/format.hh"
 #include "mm/base/machine.hh"
 #include "mm/base/node.hh"
+#include "mm/base/range.hh"
 #include "mm/translation/fault.hh"
 
 namespace cadastre {
@@ -55,13 +56,9 @@ enum class MemblockFlags : std::uint8_t {
   return (set & bit) == bit;
 }
 
-struct MemblockRegion {
-  PhysAddr base;
-  std::uint64_t size = 0;
+struct MemblockRegion : PhysRange {
   MemblockFlags flags = MemblockFlags::kNone;
   NodeId nid = kNoNode;
-
-  [[nodiscard]] constexpr PhysAddr end() const { return base + size; }
 };
 
 // One of the two lists: sorted by address, ranges never overlap.

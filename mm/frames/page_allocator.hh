@@ -36,17 +36,6 @@
 
 namespace cadastre {
 
-// Distances between nodes as in a DTB's distance-map: 10 is local.
-struct NodeDistances {
-  std::array<std::array<std::uint8_t, kMaxNodes>, kMaxNodes> between{};
-
-  constexpr NodeDistances() {
-    for (unsigned from = 0; from < kMaxNodes; ++from) {
-      for (unsigned to = 0; to < kMaxNodes; ++to) between[from][to] = from == to ? 10 : 20;
-    }
-  }
-};
-
 // Who last allocated and freed a block: return addresses.
 struct FrameHistory {
   const void* allocated_by = nullptr;

@@ -8,12 +8,12 @@
 // Meant for little: an instruction, a frame of a stack, a structure that a guest points to. Takes no memory itself.
 #pragma once
 
-#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <expected>
 #include <span>
 
+#include "mm/base/range.hh"
 #include "mm/translation/guest_walk.hh"
 
 namespace cadastre {
@@ -60,31 +60,23 @@ using CopyResult = std::expected<void, CopyFault>;
 template <GuestRam Memory>
 [[nodiscard]] CopyResult copy_from_guest(const GuestMmu& mmu, Memory& guest, GuestVirtAddr address,
                                          std::span<std::byte> to, Access access, Privilege privilege) {
-  for (std::size_t done = 0; done < to.size();) {
-    const auto from = GuestVirtAddr(address.value() + static_cast<std::uint32_t>(done));
-    const auto page = walk_populating(mmu, guest, from, access, privilege);
-    if (!page) return std::unexpected(CopyFault{done, from, page.error()});
-    const std::size_t part =
-        std::min(to.size() - done, static_cast<std::size_t>(kPageSize - from.offset_in(kPageSize)));
+  return for_each_piece(address, to.size(), [&](GuestVirtAddr at, std::size_t done, std::size_t part) -> CopyResult {
+    const auto page = walk_populating(mmu, guest, at, access, privilege);
+    if (!page) return std::unexpected(CopyFault{done, at, page.error()});
     guest.read(page->physical, to.subspan(done, part));
-    done += part;
-  }
-  return {};
+    return {};
+  });
 }
 
 template <GuestRam Memory>
 [[nodiscard]] CopyResult copy_to_guest(const GuestMmu& mmu, Memory& guest, GuestVirtAddr address,
                                        std::span<const std::byte> from, Privilege privilege) {
-  for (std::size_t done = 0; done < from.size();) {
-    const auto to = GuestVirtAddr(address.value() + static_cast<std::uint32_t>(done));
-    const auto page = walk_populating(mmu, guest, to, Access::kWrite, privilege);
-    if (!page) return std::unexpected(CopyFault{done, to, page.error()});
-    const std::size_t part =
-        std::min(from.size() - done, static_cast<std::size_t>(kPageSize - to.offset_in(kPageSize)));
+  return for_each_piece(address, from.size(), [&](GuestVirtAddr at, std::size_t done, std::size_t part) -> CopyResult {
+    const auto page = walk_populating(mmu, guest, at, Access::kWrite, privilege);
+    if (!page) return std::unexpected(CopyFault{done, at, page.error()});
     guest.write(page->physical, from.subspan(done, part));
-    done += part;
-  }
-  return {};
+    return {};
+  });
 }
 
 }  // namespace cadastre

@@ -27,6 +27,7 @@
 #include "mm/translation/guest_fault.hh"
 #include "mm/translation/memory_type.hh"
 #include "mm/translation/page_table.hh"
+#include "mm/translation/sctlr.hh"
 #include "mm/translation/stage2_format.hh"
 
 namespace cadastre {
@@ -46,15 +47,9 @@ struct GuestMmu {
   // managers.
   bool early_domain_check = false;
 
-  [[nodiscard]] bool stage1_enabled() const { return (sctlr & 1) != 0 && (hcr & kHcrDefaultCacheable) == 0; }
+  [[nodiscard]] bool stage1_enabled() const { return (sctlr & sctlr::kMmu) != 0 && (hcr & kHcrDefaultCacheable) == 0; }
   [[nodiscard]] bool long_format() const { return (ttbcr >> 31) != 0; }
 
-  static constexpr std::uint32_t kSctlrInstructionCache = 1U << 12;
-  static constexpr std::uint32_t kSctlrWriteNever = 1U << 19;      // WXN
-  static constexpr std::uint32_t kSctlrUserWriteNever = 1U << 20;  // UWXN
-  static constexpr std::uint32_t kSctlrBigEndian = 1U << 25;       // EE
-  static constexpr std::uint32_t kSctlrTexRemap = 1U << 28;        // TRE
-  static constexpr std::uint32_t kSctlrAccessFlag = 1U << 29;      // AFE
   static constexpr std::uint32_t kHcrProtectedWalk = 1U << 2;      // PTW
   static constexpr std::uint32_t kHcrDefaultCacheable = 1U << 12;  // DC
 };
@@ -112,7 +107,7 @@ struct GuestTranslation {
   if (leaf.level == 0) {  // [ARMv7 B3.2.1]
     if ((mmu.hcr & GuestMmu::kHcrDefaultCacheable) != 0) return {kMairWriteBack, Shareability::kNone};
     if (type == 0) return {kMairStronglyOrdered, Shareability::kOuter};
-    const bool cached = (mmu.sctlr & GuestMmu::kSctlrInstructionCache) != 0;
+    const bool cached = (mmu.sctlr & sctlr::kInstructionCache) != 0;
     return {cached ? std::uint8_t{0xee} : kMairNonCacheable, Shareability::kOuter};
   }
   if (mmu.long_format()) {
@@ -120,7 +115,7 @@ struct GuestTranslation {
     return {static_cast<std::uint8_t>(mair >> (8 * (type & 3))), static_cast<Shareability>(type >> 3 & 3)};
   }
   const bool shareable = (type & 0x20) != 0;
-  if ((mmu.sctlr & GuestMmu::kSctlrTexRemap) != 0) return remapped_memory_type(mmu.prrr, mmu.nmrr, type & 7, shareable);
+  if ((mmu.sctlr & sctlr::kTexRemap) != 0) return remapped_memory_type(mmu.prrr, mmu.nmrr, type & 7, shareable);
   return short_memory_type(type >> 2 & 7, type & 3, shareable);
 }
 [[nodiscard, gnu::always_inline]] inline MemoryType memory_of(const GuestMmu& mmu,

@@ -91,7 +91,7 @@ class GuestWalker {
     if (!word) [[unlikely]]
       return failed(FaultKind::kExternalOnWalk, level);
     entry = *word;
-    if ((mmu_.sctlr & GuestMmu::kSctlrBigEndian) != 0) [[unlikely]]
+    if ((mmu_.sctlr & sctlr::kExceptionEndian) != 0) [[unlikely]]
       entry = std::byteswap(entry);
     trace_(WalkStep{level, address, mapping->address, entry});
     return kGood;
@@ -127,11 +127,11 @@ class GuestWalker {
   [[nodiscard, gnu::always_inline]] unsigned rights_of(unsigned access) {
     static_assert(kUserWrite << 1 == kUserExecute && kPrivilegedWrite << 1 == kPrivilegedExecute);
     unsigned rights = kRights[access];
-    constexpr std::uint32_t kNever = GuestMmu::kSctlrWriteNever | GuestMmu::kSctlrUserWriteNever;
+    constexpr std::uint32_t kNever = sctlr::kWriteNever | sctlr::kUserWriteNever;
     if ((mmu_.sctlr & kNever) != 0) [[unlikely]] {
       const unsigned writable = rights & (kUserWrite | kPrivilegedWrite);
-      if ((mmu_.sctlr & GuestMmu::kSctlrWriteNever) != 0) rights &= ~(writable << 1);
-      if ((mmu_.sctlr & GuestMmu::kSctlrUserWriteNever) != 0 && (writable & kUserWrite) != 0) {
+      if ((mmu_.sctlr & sctlr::kWriteNever) != 0) rights &= ~(writable << 1);
+      if ((mmu_.sctlr & sctlr::kUserWriteNever) != 0 && (writable & kUserWrite) != 0) {
         rights &= ~kPrivilegedExecute;
       }
     }
@@ -169,7 +169,7 @@ class GuestWalker {
 
   // Access flag, domain and rights.
   [[nodiscard, gnu::always_inline]] Outcome finish_short(const ShortFields& fields) {
-    const bool flag_clear = (mmu_.sctlr & GuestMmu::kSctlrAccessFlag) != 0 && (fields.access & 1) == 0;
+    const bool flag_clear = (mmu_.sctlr & sctlr::kAccessFlag) != 0 && (fields.access & 1) == 0;
     const unsigned domain = mmu_.dacr >> (2 * domain_) & 3;
     unsigned rights = kAllRights;
     if (domain == kClient && !flag_clear) [[likely]] {

@@ -112,4 +112,18 @@ struct Stage2Geometry {
   [[nodiscard]] static constexpr bool needs_break(Attributes from, Attributes to) { return !from.has_type_of(to); }
 };
 
+// Pages of tables, besides the root, that a guest with so many bytes of RAM can need: for its RAM, from a GiB's border on and mapped
+// page by page, and for its devices, which all lie in one block of 2 MiB below.
+[[nodiscard]] constexpr unsigned stage2_tables(std::uint64_t ram) {
+  constexpr std::uint64_t kDeviceTables = 2;
+  const auto tables_of = [&](unsigned level) { return (ram + level_size(level) - 1) >> level_shift(level); };
+  return static_cast<unsigned>(tables_of(1) + tables_of(2) + kDeviceTables);
+}
+static_assert(stage2_tables(std::uint64_t{2} << 30) == 2 + 1024 + 2);
+
+// Bytes of all tables that such a guest can need, the root among them.
+[[nodiscard]] constexpr std::uint64_t stage2_table_bytes(std::uint64_t ram) {
+  return Stage2Geometry::kRootEntries * sizeof(Entry) + stage2_tables(ram) * std::uint64_t{kPageSize};
+}
+
 }  // namespace cadastre

@@ -15,6 +15,7 @@
 #include <span>
 #include <string_view>
 
+#include "mm/base/range.hh"
 #include "platform/dtb/fixed.hh"
 #include "platform/dtb/refusals.hh"
 
@@ -137,11 +138,8 @@ class DtNode::PropertyNames {
   int node_;
 };
 
-struct DtRange {
-  std::uint64_t base = 0;
-  std::uint64_t size = 0;
-  friend bool operator==(const DtRange&, const DtRange&) = default;
-};
+// As it is written, in whose address space it may be.
+using DtRange = Range<std::uint64_t>;
 
 class DeviceTree {
  public:

@@ -9,8 +9,6 @@ namespace cadastre {
 namespace {
 
 constexpr std::uint32_t kMpidrAffinity = 0x00ff'ffff;  // [ARMv7 B4.1.106]
-constexpr std::uint8_t kLocalDistance = 10;
-constexpr std::uint8_t kRemoteDistance = 20;
 
 void read_cpus(const HostNodes& nodes, HostDescription& host, Refusals& refusals) {
   const auto& cpus = nodes.cpus;
@@ -74,10 +72,6 @@ void read_psci(const HostNodes& nodes, HostDescription& host, Refusals& refusals
 
 // [DT numa binding] distance-matrix: (from, to, distance)*.
 void read_distances(const HostNodes& nodes, HostDescription& host, Refusals& refusals) {
-  auto& from_to = host.distances.from_to;
-  for (std::size_t i = 0; i < kMaxHostNodes; ++i) {
-    for (std::size_t j = 0; j < kMaxHostNodes; ++j) from_to[i][j] = i == j ? kLocalDistance : kRemoteDistance;
-  }
   const auto& map = nodes.distance_map;
   if (!map) return;
   const auto matrix = map->property("distance-matrix");
@@ -89,13 +83,13 @@ void read_distances(const HostNodes& nodes, HostDescription& host, Refusals& ref
     const std::uint32_t from = matrix->cell(i);
     const std::uint32_t to = matrix->cell(i + 1);
     const std::uint32_t distance = matrix->cell(i + 2);
-    if (from >= kMaxHostNodes || to >= kMaxHostNodes || distance < kLocalDistance || distance > UINT8_MAX) {
+    if (from >= kMaxNodes || to >= kMaxNodes || distance < NodeDistances::kLocal || distance > UINT8_MAX) {
       refuse(refusals, *map, "entry ({}, {}, {}): nodes are 0 to {}, distances {} to 255: correct it", from, to,
-             distance, kMaxHostNodes - 1, kLocalDistance);
+             distance, kMaxNodes - 1, NodeDistances::kLocal);
       return;
     }
-    from_to[from][to] = static_cast<std::uint8_t>(distance);
-    from_to[to][from] = static_cast<std::uint8_t>(distance);
+    host.distances.between[from][to] = static_cast<std::uint8_t>(distance);
+    host.distances.between[to][from] = static_cast<std::uint8_t>(distance);
   }
 }
 
@@ -177,9 +171,8 @@ void read_nodes(const DeviceTree& tree, HostNodes& nodes, HostDescription& host,
 std::uint8_t numa_node_of(const DtNode& node, HostDescription& host, Refusals& refusals) {
   const auto property = node.property("numa-node-id");
   if (!property) return 0;
-  if (property->size() != DtProperty::kCellSize || property->cell(0) >= kMaxHostNodes) {
-    refuse(refusals, node, "numa-node-id must be one cell, 0 to {}: start the machine with fewer nodes",
-           kMaxHostNodes - 1);
+  if (property->size() != DtProperty::kCellSize || property->cell(0) >= kMaxNodes) {
+    refuse(refusals, node, "numa-node-id must be one cell, 0 to {}: start the machine with fewer nodes", kMaxNodes - 1);
     return 0;
   }
   host.node_count = std::max(host.node_count, property->cell(0) + 1);

@@ -9,6 +9,8 @@
 
 #include "mm/base/address.hh"
 #include "mm/base/machine.hh"
+#include "mm/base/node.hh"
+#include "mm/base/range.hh"
 #include "platform/dtb/device_tree.hh"
 #include "platform/dtb/fixed.hh"
 #include "platform/dtb/refusals.hh"
@@ -16,23 +18,11 @@
 
 namespace cadastre {
 
-inline constexpr unsigned kMaxHostNodes = 4;                           // NUMA nodes
 inline constexpr std::uint64_t kPhysicalEnd = std::uint64_t{1} << 40;  // LPAE
 
 // `base` and `size` as they are written: not rounded to pages.
-struct MemoryRegion {
-  PhysAddr base;
-  std::uint64_t size = 0;  // not 0
-  std::uint8_t node = 0;
-
-  [[nodiscard]] constexpr PhysAddr end() const { return base + size; }
-};
-
-struct PhysRange {
-  PhysAddr base;
-  std::uint64_t size = 0;
-
-  [[nodiscard]] constexpr PhysAddr end() const { return base + size; }
+struct MemoryRegion : PhysRange {  // not empty
+  NodeId node = 0;
 };
 
 // A child of /reserved-memory; a `reg` of several entries makes several. Either it has its place, or its
@@ -54,11 +44,6 @@ struct HostCpu {
   std::uint32_t mpidr = 0;  // its affinity fields, as PSCI's CPU_ON takes them
   std::uint8_t node = 0;
   bool is_psci = false;  // enable-method
-};
-
-// [ACPI 5.2.17] distances: 10 to itself, more to others. 10 and 20 where the device tree gives none.
-struct NumaDistances {
-  std::array<std::array<std::uint8_t, kMaxHostNodes>, kMaxHostNodes> from_to{};
 };
 
 struct HostUart {
@@ -96,7 +81,7 @@ struct HostDescription {
   InplaceVector<ReservedMemory, 16> reserved_memory;
   InplaceVector<HostCpu, kMaxCpus> cpus;
   unsigned node_count = 1;
-  NumaDistances distances;
+  NodeDistances distances;
   // The first address that some DMA master cannot reach, from the buses' `dma-ranges`; kPhysicalEnd without
   // any.
   PhysAddr zone_dma_limit = PhysAddr(kPhysicalEnd);

@@ -136,7 +136,7 @@ void read_memory_node(const DtNode& node, DtCells cells, HostDescription& host, 
       refuse(refusals, node, "RAM at {:x} of {:x} bytes ends beyond 40 bits of address: correct reg", range.base,
              range.size);
     } else {
-      add_region(node, {.base = PhysAddr(range.base), .size = range.size, .node = numa_node}, host, refusals);
+      add_region(node, {{PhysAddr(range.base), range.size}, numa_node}, host, refusals);
     }
   }
 }

@@ -12,7 +12,7 @@
 namespace cadastre {
 namespace {
 
-constexpr std::array<MemoryRegion, 1> kMemory = {MemoryRegion{.base = PhysAddr(0x4000'0000), .size = 1U << 30}};
+constexpr std::array<MemoryRegion, 1> kMemory = {MemoryRegion{{PhysAddr(0x4000'0000), 1U << 30}}};
 constexpr std::array<PhysRange, 1> kOccupied = {PhysRange{.base = PhysAddr(0x4000'0000), .size = 2U << 20}};
 constexpr PhysAddr kFiles(0x5000'0000);  // where the rest of the input lies
 constexpr std::uint64_t kFree = 768U << 20;

@@ -159,7 +159,7 @@ class Guest {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   cadastre::Input input(data, size);
-  const unsigned vcpus = 1 + input.take_below(cadastre::Vgic::kMaxVcpus);
+  const unsigned vcpus = 1 + input.take_below(cadastre::kMaxVcpus);
   constexpr unsigned kListRegisters[] = {1, 2, 4, 64};
   cadastre::Guest guest(vcpus, kListRegisters[input.take_below(4)]);
   while (!input.empty()) guest.step(input);

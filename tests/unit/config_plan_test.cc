@@ -1,5 +1,6 @@
 #include "hyp/config/plan_check.hh"
 
+#include "mm/translation/stage2_format.hh"
 #include "tests/unit/config_test_support.hh"
 
 namespace cadastre {
@@ -7,8 +8,8 @@ namespace {
 
 // A host with 1 GiB of RAM in two regions that touch, whose first MiB the hypervisor holds.
 struct Host {
-  std::array<MemoryRegion, 2> memory = {MemoryRegion{.base = PhysAddr(0x4000'0000), .size = 512 * kMiB},
-                                        MemoryRegion{.base = PhysAddr(0x6000'0000), .size = 512 * kMiB}};
+  std::array<MemoryRegion, 2> memory = {MemoryRegion{{PhysAddr(0x4000'0000), 512 * kMiB}},
+                                        MemoryRegion{{PhysAddr(0x6000'0000), 512 * kMiB}}};
   std::array<PhysRange, 1> occupied = {PhysRange{.base = PhysAddr(0x4000'0000), .size = kMiB}};
   HostResources resources{.free_memory = 900 * kMiB,
                           .guest_overhead = 0x8000,

@@ -65,8 +65,8 @@ TEST_CASE("memory nodes come sorted, with their NUMA node, CPUs too, and the dis
   CHECK_EQ(reading.host.cpus[1].node, 0);
   CHECK_EQ(reading.host.cpus[2].node, 1);
   CHECK_EQ(reading.host.node_count, 2);
-  CHECK_EQ(reading.host.distances.from_to[0][1], 20);
-  CHECK_EQ(reading.host.distances.from_to[1][1], 10);
+  CHECK_EQ(reading.host.distances.between[0][1], 20);
+  CHECK_EQ(reading.host.distances.between[1][1], 10);
 }
 
 TEST_CASE("what is reserved is told with all that is said of it") {

@@ -1,6 +1,7 @@
 #include "hyp/config/guest_dtb.hh"
 
 #include "hyp/config/layout.hh"
+#include "hyp/devices/vcpu_limit.hh"
 #include "tests/unit/dtb_test_support.hh"
 #include "tests/unit/test.hh"
 

@@ -68,7 +68,7 @@ TEST_CASE("each fault of the short format has its level, its domain and its DFSR
   CHECK(dfsr_of(guest.fault(0x8000'0000, Access::kRead, Privilege::kUser), false, Access::kRead) == 0x00d);
   guest.page(0x9000'0000, 0x12'3000 | kSmallPage | 1 << 4);
   CHECK(ifsr_of(guest.fault(0x9000'0000, Access::kExecute, Privilege::kUser), false) == 0x00f);
-  guest.mmu.sctlr |= GuestMmu::kSctlrAccessFlag;
+  guest.mmu.sctlr |= sctlr::kAccessFlag;
   guest.page(0x9000'0000, 0x12'3000 | kSmallPage | 2 << 4);
   CHECK(ifsr_of(guest.fault(0x9000'0000, Access::kExecute), false) == 0x006);
   guest.section(0x8000'0000, kSection | 2 << 10);
@@ -87,7 +87,7 @@ TEST_CASE("a manager of the domain may do all, a client what AP, XN and PXN say"
   guest.page(0x9000'0000, 0x12'3000 | kSmallPage | kPageRw, 1 << 2);
   CHECK(guest.fault(0x9000'0000, Access::kExecute).kind == FaultKind::kPermission);
   CHECK(guest.walk(0x9000'0000, Access::kExecute, Privilege::kUser));
-  guest.mmu.sctlr |= GuestMmu::kSctlrWriteNever;
+  guest.mmu.sctlr |= sctlr::kWriteNever;
   CHECK(guest.fault(0x9000'0000, Access::kExecute, Privilege::kUser).kind == FaultKind::kPermission);
 }
 
@@ -123,7 +123,7 @@ TEST_CASE("what stage 2 forbids is a stage-2 fault of the access, with its IPA")
 
 TEST_CASE("PAR of a good translation: address, memory type and shareability of both stages") {
   ShortGuest guest;
-  guest.mmu.sctlr |= GuestMmu::kSctlrTexRemap;
+  guest.mmu.sctlr |= sctlr::kTexRemap;
   guest.mmu.prrr = 0xff0a81a8;  // as Linux sets them
   guest.mmu.nmrr = 0x40e040e0;
   // Index 7 (TEX[0], C, B), shared: write-back write-allocate, inner shareable.
@@ -195,7 +195,7 @@ TEST_CASE("long descriptors: tables above take rights away, the access flag faul
 
 TEST_CASE("tables of a big-endian guest are read as it wrote them") {
   ShortGuest guest;
-  guest.mmu.sctlr |= GuestMmu::kSctlrBigEndian;
+  guest.mmu.sctlr |= sctlr::kExceptionEndian;
   guest.section(0x8010'0000, std::byteswap(0x0010'0000 | kSection | kSectionRw));
   CHECK(guest.physical(0x8010'0004) == PhysAddr(0x4010'0004));
 }
@@ -221,7 +221,7 @@ TEST_CASE("a CPU that checks domains early differs in just that") {
   CHECK(guest.fault(0x9000'0000).kind == FaultKind::kTranslation);
   guest.mmu.early_domain_check = true;
   CHECK(guest.fault(0x9000'0000) == GuestFault{.kind = FaultKind::kDomain, .level = 2, .domain = 5});
-  guest.mmu.sctlr |= GuestMmu::kSctlrAccessFlag;
+  guest.mmu.sctlr |= sctlr::kAccessFlag;
   guest.section(0x8000'0000, kSection);
   guest.mmu.dacr = 3;
   CHECK(guest.walk(0x8000'0000));

@@ -127,7 +127,7 @@ struct RandomGuest : Guest {
     memory.missing_level = 1 + static_cast<unsigned>(below(3));
     mmu.sctlr = static_cast<std::uint32_t>(random()) & (1U << 12 | 1U << 19 | 1U << 20 | 1U << 28 | 1U << 29);
     mmu.sctlr |= below(20) == 0 ? 0 : 1;
-    mmu.sctlr |= below(10) == 0 ? GuestMmu::kSctlrBigEndian : 0;
+    mmu.sctlr |= below(10) == 0 ? sctlr::kExceptionEndian : 0;
     mmu.hcr = (below(30) == 0 ? GuestMmu::kHcrDefaultCacheable : 0) | (below(4) == 0 ? GuestMmu::kHcrProtectedWalk : 0);
     mmu.dacr = static_cast<std::uint32_t>(random() | random());
     mmu.prrr = static_cast<std::uint32_t>(random());
@@ -162,7 +162,7 @@ struct RandomGuest : Guest {
     } else {
       value = short_word() | std::uint64_t{short_word()} << 32;
     }
-    if ((mmu.sctlr & GuestMmu::kSctlrBigEndian) == 0) return value;
+    if ((mmu.sctlr & sctlr::kExceptionEndian) == 0) return value;
     value = std::byteswap(value);
     return mmu.long_format() ? value : value >> 32 | value << 32;
   }
