@@ -1,8 +1,5 @@
 #include "hyp/core/memory.hh"
 
-#include <cstdint>
-
-#include "arch/armv7/cp15.hh"
 #include "hyp/core/address_space.hh"
 #include "hyp/core/console.hh"
 
@@ -11,13 +8,6 @@ namespace cadastre {
 Memory memory;
 
 namespace {
-
-// What the slab allocator hides its free lists with. The count since power-on is the only thing here that differs from boot
-// to boot; it is multiplied by an odd number to reach the upper bits.
-std::uintptr_t boot_secret() {
-  constexpr std::uintptr_t kSpread = 0x9e3779b1;  // 2^32 / golden ratio
-  return static_cast<std::uintptr_t>(arch::CNTPCT::read()) * kSpread;
-}
 
 // A range splits a block of 1 GiB at each end: a table of 2 MiB blocks, and one of pages.
 constexpr unsigned kTablesPerOperation = 4;
@@ -30,7 +20,7 @@ Result<> init_memory(const HostDescription& host) {
   for (unsigned i = 0; i < host.cpus.size(); ++i) memory.pages.set_cpu_node(i, host.cpus[i].node);
   memory.pages.release(memory.memblock);
   const auto cpus = static_cast<unsigned>(host.cpus.size());
-  if (const Result<> done = memory.slabs.init(boot_secret(), &console); !done) return done;
+  if (const Result<> done = memory.slabs.init(&console); !done) return done;
   memory.pages.shrinkers().add(memory.slab_shrinker);
   if (const Result<> done = memory.per_cpu.init(cpus, &console); !done) return done;
   if (const Result<> done = memory.tables.resize(kTablesPerOperation * cpus); !done) return done;

@@ -120,6 +120,10 @@ class Frame {
   // For atomic updates of `value`.
   [[nodiscard]] std::uint32_t& value_field() { return value_; }
 
+  // Bytes for whoever a block belongs to, in each of its frames but the first.
+  static constexpr std::uint32_t kSpareBytes = 12;
+  [[nodiscard]] std::uint8_t* spare() { return reinterpret_cast<std::uint8_t*>(this); }
+
   // Links of the list that the block is on: free lists while it is free, its owner's otherwise.
   FrameIndex next = 0;
   FrameIndex previous = 0;
@@ -135,7 +139,7 @@ class Frame {
   std::uint32_t value_ = 0;
   std::uint32_t word_ = 0;
 };
-static_assert(sizeof(Frame) == 16);
+static_assert(sizeof(Frame) == Frame::kSpareBytes + sizeof(std::uint32_t));  // all but the word, which is the last
 
 // What is the same for 4 MiB of frames.
 struct Section {

@@ -13,8 +13,9 @@
 //                                            v  |  the last sharer but one is gone
 //                                         kGuestShared          any of them -> kPoisoned, for ever
 //
-// The state is that of a whole block and is kept in its first frame; the block's other frames are all zero,
-// which is why a block changes hands in a few instructions whatever its size.
+// The state is that of a whole block and is kept in its first frame; the words of the block's other frames are all zero,
+// which is why a block changes hands in a few instructions whatever its size. A slab becomes kHyp again before it is freed, so
+// that only the slab allocator frees it.
 #pragma once
 
 #include <array>
@@ -64,7 +65,7 @@ constexpr auto transitions() {
   from(kFree) = set_of(kCached, kHyp, kCmaIdle, kDmaPinned, kPoisoned);
   from(kCached) = set_of(kFree, kHyp, kPoisoned);
   from(kHyp) = set_of(kFree, kCached, kCmaIdle, kSlab, kGuest, kGuestShared, kDmaPinned, kPoisoned);
-  from(kSlab) = set_of(kFree, kCached, kPoisoned);
+  from(kSlab) = set_of(kHyp, kPoisoned);
   from(kGuest) = set_of(kFree, kCached, kGuestShared, kDmaPinned, kPoisoned);
   from(kGuestShared) = set_of(kFree, kCached, kGuest, kPoisoned);
   from(kCmaIdle) = set_of(kCmaLent, kDmaPinned, kFree, kPoisoned);
@@ -110,9 +111,10 @@ class FrameStates {
   using enum FrameState;
   return FrameStates(kHyp, kSlab, kDmaPinned, kGuest, kGuestShared, kCmaLent).has(state);
 }
-// What its owner may just give back: a device does not know that it should let go first.
+// What its owner may just give back: a device does not know that it should let go first, and of a slab, objects may be in use.
 [[nodiscard]] constexpr bool may_free(FrameState state) {
-  return is_allocated(state) && state != FrameState::kDmaPinned;
+  using enum FrameState;
+  return FrameStates(kHyp, kGuest, kGuestShared, kCmaLent).has(state);
 }
 
 [[nodiscard]] constexpr std::string_view to_string(FrameState state) {

@@ -324,6 +324,8 @@ Result<> PageAllocatorBase::refuse_free(Pfn block, unsigned order) {
     report("free of what was never allocated", block);
   } else if (word.order != order) {
     report("free with the wrong order", block);
+  } else if (word.state == FrameState::kSlab) {
+    report("free of a slab", block);
   } else {
     report(word.state == FrameState::kDmaPinned ? "free of a pinned block" : "free of a shared block", block);
   }

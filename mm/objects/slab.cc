@@ -9,7 +9,7 @@ namespace {
 constexpr std::uint32_t kMinObjects = 8;        // a slab with fewer had better be larger
 constexpr std::uint32_t kCpuPartialSlabs = 4;   // more than that go to the node
 constexpr std::uint32_t kNodePartialSlabs = 5;  // empty slabs beyond that go back to the pages
-constexpr std::uint32_t kMaxObjects = 0x7fff;
+constexpr std::uint32_t kMinStride = 16;        // smaller ones would be more than links count
 
 constexpr std::uint32_t bytes_of(unsigned order) {
   return static_cast<std::uint32_t>(kPageSize) << order;
@@ -32,26 +32,31 @@ Result<> SlabAllocatorBase::lay_out(ObjectCache& cache, const CacheConfig& confi
   auto align = std::max(static_cast<std::uint32_t>(config.align), kWord);
   if (config.flags.has(kCacheAligned)) align = std::max(align, 64U);
   const bool red = config.flags.has(kRedZone);
+  const bool history = config.flags.has(kObjectHistory);
   const std::uint32_t size = round_up(static_cast<std::uint32_t>(config.size), kWord);
-  // A free object keeps its contents when they have a meaning: its free pointer then has a place of its own.
-  const bool apart = red || config.flags.has(kPoisonObjects) || config.constructor != nullptr;
   cache.left_ = red ? align : 0;
-  cache.free_offset_ = apart ? size + (red ? kWord : 0) : 0;
-  cache.stride_ = round_up(cache.left_ + (apart ? cache.free_offset_ + kWord : size), align);
+  cache.right_ = size + (red ? kWord : 0);
+  const std::uint32_t end =
+      cache.left_ + cache.right_ + (history ? static_cast<std::uint32_t>(sizeof(ObjectHistory)) : 0);
+  cache.stride_ = std::max(round_up(end, align), kMinStride);
   cache.reciprocal_ = ~std::uint32_t{0} / cache.stride_ + 1;
   // With its red zones the largest object may be too large for the largest slab, but not for twice that.
   unsigned order = 0;
   for (;; ++order) {
     const std::uint32_t bytes = bytes_of(order);
-    const std::uint32_t objects = bytes / cache.stride_;
-    const std::uint32_t waste = bytes % cache.stride_;
-    if (objects != 0 && (order >= kMaxSlabOrder || (objects >= kMinObjects && waste * 16 <= bytes))) break;
+    const std::uint32_t fit = bytes / cache.stride_;
+    const bool links_in_frame = order != 0 && fit <= Frame::kSpareBytes;
+    cache.objects_ = links_in_frame ? fit : std::min(bytes / (cache.stride_ + 1), ObjectCache::kMaxObjects);
+    cache.links_offset_ = links_in_frame ? 0 : bytes - cache.objects_;
+    const std::uint32_t waste = bytes - cache.objects_ * cache.stride_;
+    if (cache.objects_ != 0 && (order >= kMaxSlabOrder || (cache.objects_ >= kMinObjects && waste * 16 <= bytes))) {
+      break;
+    }
   }
   cache.order_ = static_cast<std::uint8_t>(order);
-  cache.objects_ = std::min(bytes_of(order) / cache.stride_, kMaxObjects);
   cache.slab_mask_ = ~((std::uintptr_t{kPageSize} << order) - 1);
   cache.config_ = config;
-  cache.checked_ = red || config.flags.has(kPoisonObjects | kConsistency);
+  cache.checked_ = config.flags.has(kRedZone | kPoisonObjects | kObjectHistory);
   return {};
 }
 
@@ -61,10 +66,14 @@ std::byte* SlabAllocatorBase::object_at(const ObjectCache& cache, std::byte* sla
 
 unsigned SlabAllocatorBase::number_of(const ObjectCache& cache, const std::byte* slab, const std::byte* object) {
   const auto offset = static_cast<std::uint32_t>(object - slab) - cache.left_;
-  // offset / stride. Exact below a slab's end: the reciprocal is too large by less than 1, the product by less than
-  // offset / 2^32, and that is less than 1 / stride. Beyond it the number does not fit the offset or the slab.
-  const auto number = static_cast<std::uint32_t>(std::uint64_t{offset} * cache.reciprocal_ >> 32U);
+  // Beyond the slab's end the number does not fit the offset or the slab.
+  const std::uint32_t number = cache.quotient(offset);
   return number < cache.objects_ && number * cache.stride_ == offset ? number : Slab::kNone;
+}
+
+std::uint8_t* SlabAllocatorBase::links_of(const ObjectCache& cache, FrameIndex slab) const {
+  if (cache.links_offset_ == 0) return frames()[slab + 1].spare();
+  return reinterpret_cast<std::uint8_t*>(pages_.address_of(slab)) + cache.links_offset_;
 }
 
 // ---- The slab's word ----
@@ -103,11 +112,13 @@ Result<FrameIndex> SlabAllocatorBase::make_slab(unsigned cpu, ObjectCache& cache
   if (!block) return std::unexpected(block.error());
   const FrameIndex slab = pages_.frame_of(*block);
   Frame& frame = frames()[slab];
+  std::uint8_t* links = links_of(cache, slab);
   for (unsigned i = 0; i < cache.objects_; ++i) {
     std::byte* object = object_at(cache, *block, i);
-    if (cache.config_.constructor != nullptr) cache.config_.constructor(object);
+    if (cache.has_constructor()) cache.config_.constructor(object);
     prepare_object(cache, object, false);
-    cache.set_next_free(object, i + 1 < cache.objects_ ? object_at(cache, *block, i + 1) : nullptr);
+    if (ObjectHistory* history = history_of(cache, object); history != nullptr) *history = {};
+    relaxed_store(links[i], static_cast<std::uint8_t>(i + 1 < cache.objects_ ? i + 1 : Slab::kNone));
   }
   const Slab word = frozen ? Slab{.free = Slab::kNone, .in_use = cache.objects_, .frozen = true}
                            : Slab{.free = 0, .in_use = 0, .frozen = false};
@@ -118,24 +129,30 @@ Result<FrameIndex> SlabAllocatorBase::make_slab(unsigned cpu, ObjectCache& cache
   return slab;
 }
 
-// An empty slab that is on no list.
+// An empty slab that is on no list. Its frame is no slab any more before it is given back: nobody else can do that. That it is
+// empty is not only counted: a wrong free that two CPUs made at once counts twice, and must not give away what is in use.
 void SlabAllocatorBase::discard_slab(unsigned cpu, ObjectCache& cache, FrameIndex slab) {
+  const std::uint8_t* links = links_of(cache, slab);
+  for (unsigned i = 0; i < cache.objects_; ++i) {
+    if (relaxed_load(links[i]) < ObjectCache::kHeld) continue;
+    return report(cache, "a slab that counts as empty stays: an object is in use",
+                  object_at(cache, pages_.address_of(slab), i));
+  }
   std::atomic_ref(cache.slabs_).fetch_sub(1, std::memory_order_relaxed);
-  frames()[slab].set_word({.state = FrameState::kSlab, .order = cache.order_, .references = 1});
+  frames()[slab].set_word({.state = FrameState::kHyp, .order = cache.order_, .references = 1});
+  static_assert(may_become(FrameState::kSlab, FrameState::kHyp));
   pages_.put(cpu, pages_.address_of(slab), cache.order_);
 }
 
 // ---- The ordinary path ----
 
-// All free objects of a slab that this CPU has frozen; nullptr, and not frozen any more, when it has none.
-std::byte* SlabAllocatorBase::take_free(ObjectCache& cache, FrameIndex slab) const {
+// The first of all free objects of a slab that this CPU has frozen; kNone, and not frozen any more, when it has none.
+unsigned SlabAllocatorBase::take_free(const ObjectCache& cache, FrameIndex slab) const {
   Slab now = slab_at(slab);
   for (;;) {
-    const bool empty_handed = now.free == Slab::kNone;
-    const Slab next{.free = Slab::kNone, .in_use = cache.objects_, .frozen = !empty_handed};
+    const Slab next{.free = Slab::kNone, .in_use = cache.objects_, .frozen = now.free != Slab::kNone};
     const unsigned first = now.free;
-    if (!exchange(slab, now, next)) continue;
-    return empty_handed ? nullptr : object_at(cache, pages_.address_of(slab), first);
+    if (exchange(slab, now, next)) return first;
   }
 }
 
@@ -166,50 +183,68 @@ FrameIndex SlabAllocatorBase::any_partial(unsigned cpu, ObjectCache& cache, bool
 
 // The CPU has nothing at hand: its current slab may have got objects back, then its partial slabs, its node's, a
 // new one.
-std::byte* SlabAllocatorBase::refill(unsigned cpu, ObjectCache& cache, AllocFlags flags) {
+bool SlabAllocatorBase::refill(unsigned cpu, ObjectCache& cache, AllocFlags flags) {
   ObjectCache::CpuSlab& mine = cache.cpus_[cpu];
-  const auto adopt = [&](FrameIndex slab) -> std::byte* {
-    std::byte* object = take_free(cache, slab);
-    mine.slab = object == nullptr ? ObjectCache::kNoSlab : reinterpret_cast<std::uintptr_t>(pages_.address_of(slab));
-    return object;
+  const auto adopt = [&](FrameIndex slab) {
+    const unsigned free = take_free(cache, slab);
+    if (free == Slab::kNone) return false;
+    make_current(cache, mine, slab, free);
+    return true;
   };
-  if (mine.slab != ObjectCache::kNoSlab) {
-    const FrameIndex current = pages_.frame_of(reinterpret_cast<const void*>(mine.slab));
-    if (std::byte* object = adopt(current); object != nullptr) return object;
+  if (const FrameIndex current = std::exchange(mine.slab, kNoFrame); current != kNoFrame) {
+    mine.size = 0;
+    if (adopt(current)) return true;
   }
   while (mine.partial != kNoFrame) {
     const FrameIndex slab = std::exchange(mine.partial, frames()[mine.partial].next);
     --mine.partial_count;
-    if (std::byte* object = adopt(slab); object != nullptr) return object;
+    if (adopt(slab)) return true;
   }
   for (FrameIndex slab = any_partial(cpu, cache, false); slab != kNoFrame; slab = any_partial(cpu, cache, false)) {
-    if (std::byte* object = adopt(slab); object != nullptr) return object;
+    if (adopt(slab)) return true;
   }
   if (const auto slab = make_slab(cpu, cache, flags, true)) {
-    std::byte* address = pages_.address_of(*slab);
     // Reclaim may have come back here and left this CPU a slab.
     flush(cpu, cache, cpu);
-    mine.slab = reinterpret_cast<std::uintptr_t>(address);
-    return object_at(cache, address, 0);
+    make_current(cache, mine, *slab, 0);
+    return true;
   }
   for (FrameIndex slab = any_partial(cpu, cache, true); slab != kNoFrame; slab = any_partial(cpu, cache, true)) {
-    if (std::byte* object = adopt(slab); object != nullptr) return object;
+    if (adopt(slab)) return true;
   }
-  return nullptr;
+  return false;
+}
+
+// A slab that this CPU has frozen, with its free objects from `free` on.
+void SlabAllocatorBase::make_current(ObjectCache& cache, ObjectCache::CpuSlab& mine, FrameIndex slab,
+                                     unsigned free) const {
+  mine.first = object_at(cache, pages_.address_of(slab), 0);
+  mine.links = links_of(cache, slab);
+  mine.size = cache.objects_ * cache.stride_;
+  mine.free = static_cast<std::uint8_t>(free);
+  mine.slab = slab;
 }
 
 Result<void*> SlabAllocatorBase::alloc_slow(unsigned cpu, ObjectCache& cache, AllocFlags flags) {
   if (fault_ != nullptr && fault_->should_fail()) return std::unexpected(Error::kNoMemory);
-  if (cache.checked_ || fault_ != nullptr) return alloc_checked(cpu, cache, flags);
-  std::byte* object = refill(cpu, cache, flags);
-  if (object == nullptr) return std::unexpected(Error::kNoMemory);
-  cache.cpus_[cpu].free = cache.next_free(object);
-  if (flags.has(kZero)) std::memset(object, 0, cache.size());
-  return object;
+  if (cache.checked_ || fault_ != nullptr) return alloc_checked(cpu, cache, flags, __builtin_return_address(0));
+  ObjectCache::CpuSlab& mine = cache.cpus_[cpu];
+  for (;;) {
+    if (void* object = cache.alloc_fast(cpu); object != nullptr) {
+      if (flags.has(kZero)) std::memset(object, 0, cache.size());
+      return object;
+    }
+    if (mine.free != ObjectCache::kEnd) {
+      // Two CPUs freed it at once. Where its list goes on is not known any more.
+      report(cache, "an object that is in use was on a free list", mine.first + mine.free * cache.stride_);
+      mine.free = ObjectCache::kEnd;
+    }
+    if (!refill(cpu, cache, flags)) return std::unexpected(Error::kNoMemory);
+  }
 }
 
-Result<> SlabAllocatorBase::free_slow(unsigned cpu, ObjectCache& cache, void* pointer) {
-  // Where its slab begins if it is this cache's; else something that is not a slab of this cache is there.
+// Where the slab begins that `pointer` is in, if it is this cache's; else something that is not a slab of this cache is there.
+Result<FrameIndex> SlabAllocatorBase::slab_for(ObjectCache& cache, const void* pointer) {
   const FrameIndex slab =
       pages_.frame_of(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(pointer) & cache.slab_mask_));
   if (slab == kNoFrame) {
@@ -221,39 +256,67 @@ Result<> SlabAllocatorBase::free_slow(unsigned cpu, ObjectCache& cache, void* po
     report(cache, "free of a foreign pointer", pointer);
     return std::unexpected(Error::kCorrupt);
   }
-  return free_into(cpu, cache, slab, static_cast<std::byte*>(pointer));
+  return slab;
+}
+
+Result<> SlabAllocatorBase::free_slow(unsigned cpu, ObjectCache& cache, void* pointer) {
+  const Result<FrameIndex> slab = slab_for(cache, pointer);
+  if (!slab) return std::unexpected(slab.error());
+  return free_into(cpu, cache, *slab, static_cast<std::byte*>(pointer), __builtin_return_address(0));
 }
 
 // `object` lies in `slab`, which is `cache`'s.
-Result<> SlabAllocatorBase::free_into(unsigned cpu, ObjectCache& cache, FrameIndex slab, std::byte* object) {
+Result<> SlabAllocatorBase::free_into(unsigned cpu, ObjectCache& cache, FrameIndex slab, std::byte* object,
+                                      const void* caller) {
   const auto refuse = [&](std::string_view what) -> Result<> {
     report(cache, what, object);
     return std::unexpected(Error::kCorrupt);
   };
-  const auto address = reinterpret_cast<std::uintptr_t>(object) & cache.slab_mask_;
-  const unsigned number = number_of(cache, reinterpret_cast<const std::byte*>(address), object);
+  const unsigned number = number_of(cache, pages_.address_of(slab), object);
   if (number == Slab::kNone) return refuse("free of a misplaced pointer");
-  if (object == cache.cpus_[cpu].free) return refuse("double free");
-  if (cache.checked_ || fault_ != nullptr) {
-    if (is_on_free_list(cache, slab, object)) return refuse("double free");
-    if (!check_object(cache, object, true)) return std::unexpected(Error::kCorrupt);
-    free_checked(cpu, cache, slab, object);
-    return {};
+  const bool checked = cache.checked_ || fault_ != nullptr;
+  if (checked && relaxed_load(links_of(cache, slab)[number]) == ObjectCache::kInUse &&
+      !check_object(cache, object, true)) {
+    return std::unexpected(Error::kCorrupt);
   }
-  push_free(cpu, cache, slab, object, number);
+  // Of several who free it at once, one has it.
+  std::uint8_t link = ObjectCache::kInUse;
+  if (!std::atomic_ref(links_of(cache, slab)[number])
+           .compare_exchange_strong(link, ObjectCache::kEnd, std::memory_order_relaxed)) {
+    return refuse(link == ObjectCache::kHeld ? "free of an object that is kept aside" : "double free");
+  }
+  if (checked) {
+    free_checked(cpu, cache, slab, number, caller);
+  } else {
+    push_free(cpu, cache, slab, number);
+  }
   return {};
 }
 
+Result<> SlabAllocatorBase::set_held(ObjectCache& cache, void* object, bool held) {
+  const Result<FrameIndex> slab = slab_for(cache, object);
+  if (!slab) return std::unexpected(slab.error());
+  const unsigned number = number_of(cache, pages_.address_of(*slab), static_cast<std::byte*>(object));
+  std::uint8_t link = held ? ObjectCache::kInUse : ObjectCache::kHeld;
+  const std::uint8_t next = held ? ObjectCache::kHeld : ObjectCache::kInUse;
+  if (number != Slab::kNone &&
+      std::atomic_ref(links_of(cache, *slab)[number]).compare_exchange_strong(link, next, std::memory_order_relaxed)) {
+    return {};
+  }
+  report(cache, held ? "what is not in use cannot be kept aside" : "what is not kept aside cannot be taken back",
+         object);
+  return std::unexpected(Error::kCorrupt);
+}
+
 // Any CPU, any slab. A slab that was full gets its first free object: this CPU keeps it. One that becomes empty may go.
-// `object` is the slab's `number`th.
-void SlabAllocatorBase::push_free(unsigned cpu, ObjectCache& cache, FrameIndex slab, std::byte* object,
-                                  unsigned number) {
-  std::byte* address = object - (std::size_t{number} * cache.stride_ + cache.left_);
+// The object is free already, as far as its link says.
+void SlabAllocatorBase::push_free(unsigned cpu, ObjectCache& cache, FrameIndex slab, unsigned number) {
+  std::uint8_t& link = links_of(cache, slab)[number];
   Slab now = slab_at(slab);
   for (;;) {
     const bool was_full = now.free == Slab::kNone;
     const Slab next{.free = number, .in_use = now.in_use - 1, .frozen = now.frozen || was_full};
-    cache.set_next_free(object, was_full ? nullptr : object_at(cache, address, now.free));
+    relaxed_store(link, static_cast<std::uint8_t>(now.free));
     if (now.frozen || was_full || next.in_use != 0) {
       const bool was_frozen = now.frozen;
       if (!exchange(slab, now, next)) continue;
@@ -314,14 +377,14 @@ void SlabAllocatorBase::release_partials(unsigned cpu, ObjectCache& cache, unsig
 // What a CPU has at hand goes back into its slabs, and those to their nodes.
 void SlabAllocatorBase::flush(unsigned cpu, ObjectCache& cache, unsigned of_cpu) {
   ObjectCache::CpuSlab& theirs = cache.cpus_[of_cpu];
-  if (theirs.slab != ObjectCache::kNoSlab) {
-    const FrameIndex slab = pages_.frame_of(reinterpret_cast<const void*>(theirs.slab));
-    theirs.slab = ObjectCache::kNoSlab;
-    std::byte* object = std::exchange(theirs.free, nullptr);
-    while (object != nullptr) {
-      std::byte* next = cache.next_free(object);
-      push_free(cpu, cache, slab, object, number_of(cache, pages_.address_of(slab), object));
-      object = next;
+  if (const FrameIndex slab = std::exchange(theirs.slab, kNoFrame); slab != kNoFrame) {
+    theirs.size = 0;
+    unsigned number = std::exchange(theirs.free, ObjectCache::kEnd);
+    const std::uint8_t* links = theirs.links;
+    for (unsigned count = 0; number < cache.objects_ && count < cache.objects_; ++count) {
+      const std::uint8_t next = relaxed_load(links[number]);
+      push_free(cpu, cache, slab, number);
+      number = next;
     }
     // Still frozen: without a free object it is full and on its own, else a partial slab.
     Slab now = slab_at(slab);
@@ -347,21 +410,16 @@ Result<std::uint8_t> SlabAllocatorBase::register_cache(ObjectCache& cache) {
   for (unsigned id = 0; id < kMaxCaches; ++id) {
     if (caches_[id] != nullptr) continue;
     caches_[id] = &cache;
-    // Something of the address, something of the seed, all of it stirred.
-    std::uint64_t mixed = (seed_ + id + 1) * 0x9e37'79b9'7f4a'7c15ULL;
-    mixed = (mixed ^ mixed >> 29U) * 0xbf58'476d'1ce4'e5b9ULL;
-    cache.secret_ = static_cast<std::uintptr_t>(mixed ^ mixed >> 32U);
     cache.id_ = static_cast<std::uint8_t>(id);
     return cache.id_;
   }
   return std::unexpected(Error::kLimit);
 }
 
-Result<> SlabAllocatorBase::init_caches(unsigned cpu, std::uintptr_t seed, Log* log, SlabFlags kmalloc_flags) {
+Result<> SlabAllocatorBase::init_caches(unsigned cpu, Log* log, SlabFlags kmalloc_flags) {
   static constexpr std::array<std::string_view, kSizeClasses> kNames = {
       "kmalloc-8",   "kmalloc-16",  "kmalloc-32",   "kmalloc-64",   "kmalloc-96",   "kmalloc-128", "kmalloc-192",
       "kmalloc-256", "kmalloc-512", "kmalloc-1024", "kmalloc-2048", "kmalloc-4096", "kmalloc-8192"};
-  seed_ = seed;
   log_ = log;
   const CacheConfig caches{.name = "cache", .size = sizeof(ObjectCache), .align = alignof(ObjectCache)};
   if (const auto laid_out = lay_out(cache_cache_, caches); !laid_out) return laid_out;
@@ -376,6 +434,7 @@ Result<> SlabAllocatorBase::init_caches(unsigned cpu, std::uintptr_t seed, Log* 
       undo_init(cpu);
       return std::unexpected(made.error());
     }
+    (*made)->kmalloc_ = true;
     kmalloc_[i] = *made;
   }
   return {};
@@ -463,7 +522,7 @@ std::uint32_t SlabAllocatorBase::spare_pages(unsigned cpu) const {
     if (caches_[id] == nullptr) continue;
     ObjectCache& cache = *caches_[id];
     const ObjectCache::CpuSlab& mine = cache.cpus_[cpu];
-    std::uint32_t slabs = mine.partial_count + (mine.slab != ObjectCache::kNoSlab ? 1 : 0);
+    std::uint32_t slabs = mine.partial_count + (mine.slab != kNoFrame ? 1 : 0);
     for (ObjectCache::NodeSlabs& node : cache.nodes_) {
       const SpinlockGuard node_guard(node.lock);
       for (FrameIndex slab = node.partial.head(); slab != kNoFrame; slab = frames()[slab].next) {
@@ -495,22 +554,27 @@ Result<void*> SlabAllocatorBase::kmalloc_large(unsigned cpu, std::size_t size, A
   // What has no address is no use here.
   const auto block = pages_.get(cpu, order, flags.without(kHighmem | kMovable));
   if (!block) return std::unexpected(block.error());
+  frames()[pages_.frame_of(*block)].set_word(
+      {.state = FrameState::kSlab, .order = order, .owner = kWholeBlock, .references = 1});
   return *block;
 }
 
-Result<> SlabAllocatorBase::kfree_from(unsigned cpu, FrameIndex frame, void* pointer) {
+Result<> SlabAllocatorBase::kfree_from(unsigned cpu, FrameIndex frame, void* pointer, const void* caller) {
   const FrameIndex block = frame == kNoFrame ? kNoFrame : frames().head_of(frame);
-  const FrameWord word = block == kNoFrame ? FrameWord{} : frames()[block].word();
-  if (word.state == FrameState::kSlab) {
-    ObjectCache& cache = *cache_at(word.owner);
-    if (cache.free_fast(cpu, pointer)) return {};
-    return free_into(cpu, cache, block, static_cast<std::byte*>(pointer));
+  FrameWord word = block == kNoFrame ? FrameWord{} : frames()[block].word();
+  const bool is_ours = word.state == FrameState::kSlab;
+  if (ObjectCache* cache = is_ours ? cache_at(word.owner) : nullptr; cache != nullptr && cache->kmalloc_) {
+    if (cache->free_fast(cpu, pointer)) return {};
+    return free_into(cpu, *cache, block, static_cast<std::byte*>(pointer), caller);
   }
-  if (word.state != FrameState::kHyp || pages_.address_of(block) != pointer) {
+  if (!is_ours || word.owner != kWholeBlock || pages_.address_of(block) != pointer) {
     bad_objects_.fetch_add(1, std::memory_order_relaxed);
-    if (log_ != nullptr) log_->print("slab: kfree of {}, which is no object and no block", pointer);
+    if (log_ != nullptr) log_->print("slab: kfree of {}, which kmalloc did not return", pointer);
     return std::unexpected(Error::kCorrupt);
   }
+  word.state = FrameState::kHyp;
+  word.owner = kHypervisor;
+  frames()[block].set_word(word);
   pages_.put(cpu, static_cast<std::byte*>(pointer), word.order);
   return {};
 }
@@ -519,9 +583,14 @@ std::size_t SlabAllocatorBase::usable_size(const void* pointer) const {
   const FrameIndex block = slab_of(pointer);
   if (block == kNoFrame) return 0;
   const FrameWord word = frames()[block].word();
-  if (word.state == FrameState::kHyp && pages_.address_of(block) == pointer) return kPageSize << word.order;
-  const ObjectCache* cache = word.state == FrameState::kSlab ? cache_at(word.owner) : nullptr;
-  return cache == nullptr ? 0 : cache->size();
+  if (word.state != FrameState::kSlab) return 0;
+  std::byte* address = pages_.address_of(block);
+  if (word.owner == kWholeBlock) return address == pointer ? kPageSize << word.order : 0;
+  const ObjectCache* cache = cache_at(word.owner);
+  if (cache == nullptr || !cache->kmalloc_) return 0;
+  const unsigned number = number_of(*cache, address, static_cast<const std::byte*>(pointer));
+  const bool in_use = number != Slab::kNone && relaxed_load(links_of(*cache, block)[number]) == ObjectCache::kInUse;
+  return in_use ? cache->size() : 0;
 }
 
 }  // namespace cadastre

@@ -2,18 +2,20 @@
 // its own without a lock, and anyone frees into any slab with one atomic exchange.
 //
 //   slab    [ object ][ object ][ object ] ... [ rest ]   2^order pages; first Frame: state kSlab, owner = the cache
-//   object  [ left red zone ][ the object ][ red zone ][ free pointer ]       zones only when debugging; without a
-//                                                                 constructor the free pointer lies in the free object
+//   object  [ red zone ][ the object ][ red zone ][ history ]             all but the object only when debugging
+//   links   [ 3 ][ in use ][ end ][ in use ] ...     a byte an object, after the last object, or in the slab's second Frame
 //
 //   a slab is    the current one of a CPU     frozen: that CPU has taken its free objects to itself
 //                on a CPU's partial list      frozen
 //                on its node's partial list   with at least one free object
 //                on no list                   full
 //
-// The frame's value word says which object is free first, how many are in use, and whether the slab is frozen.
-// Pointers in free lists are encoded, so that a stray write does not become an allocation somewhere else.
+// The frame's value word says which object is free first, how many are in use, and whether the slab is frozen. An object's
+// link is the number of the free one after it, or says that the object is in use. So a free list is not in what users write
+// to, a free is refused unless the pointer is to the first byte of an object that is in use, and no object is handed out
+// twice: should two CPUs free one in the very same moment, and both succeed, its second allocation is refused and reported.
 //
-// Usage:  SlabAllocator slabs(pages);  slabs.init(seed);  then  slabs.kmalloc(100), slabs.kfree(p),
+// Usage:  SlabAllocator slabs(pages);  slabs.init();  then  slabs.kmalloc(100), slabs.kfree(p),
 //         slabs.create({.name = "vcpu", .size = ...}), and above it the typed SlabCache<Vcpu>.
 // CPUs as in page_allocator.hh. Lock order: the list of caches, a node's list, then what the page allocator takes.
 #pragma once
@@ -45,12 +47,12 @@ class SlabFlags {
 };
 inline constexpr SlabFlags kRedZone{1U << 0U};        // bytes around each object that nobody may write
 inline constexpr SlabFlags kPoisonObjects{1U << 1U};  // free objects are filled, and checked when allocated
-inline constexpr SlabFlags kConsistency{1U << 2U};    // every free is checked: double, foreign, misplaced
+inline constexpr SlabFlags kObjectHistory{1U << 2U};  // who last allocated and freed each object
 inline constexpr SlabFlags kCacheAligned{1U << 3U};   // at least a cache line's alignment
 #ifdef NDEBUG
 inline constexpr SlabFlags kDefaultSlabFlags{};
 #else
-inline constexpr SlabFlags kDefaultSlabFlags = kRedZone | kPoisonObjects | kConsistency;
+inline constexpr SlabFlags kDefaultSlabFlags = kRedZone | kPoisonObjects;
 #endif
 
 struct CacheConfig {
@@ -100,32 +102,51 @@ class ObjectCache {
   [[nodiscard]] unsigned order() const { return order_; }
   [[nodiscard]] unsigned objects_per_slab() const { return objects_; }
 
+  [[nodiscard]] bool has_constructor() const { return config_.constructor != nullptr; }
+
   // nullptr: this CPU has none at hand.
   [[nodiscard, gnu::always_inline]] void* alloc_fast(unsigned cpu) {
     CpuSlab& mine = cpus_[cpu];
-    std::byte* object = mine.free;
-    if (object != nullptr) [[likely]]
-      mine.free = next_free(object);
-    return object;
+    const unsigned number = mine.free;
+    if (number == kEnd) [[unlikely]]
+      return nullptr;
+    const std::uint8_t next = relaxed_load(mine.links[number]);
+    if (next == kInUse) [[unlikely]]
+      return nullptr;
+    relaxed_store(mine.links[number], kInUse);
+    mine.free = next;
+    return mine.first + number * stride_;
   }
-  // False unless it is of this CPU's current slab, and not the one that was freed last.
+  // False unless it is an object of this CPU's current slab, and in use.
   [[nodiscard, gnu::always_inline]] bool free_fast(unsigned cpu, void* pointer) {
     CpuSlab& mine = cpus_[cpu];
-    auto* object = static_cast<std::byte*>(pointer);
-    const auto slab = reinterpret_cast<std::uintptr_t>(object) & slab_mask_;
-    if (slab != mine.slab || object == mine.free) [[unlikely]]
+    const std::uintptr_t offset =
+        reinterpret_cast<std::uintptr_t>(pointer) - reinterpret_cast<std::uintptr_t>(mine.first);
+    if (offset >= mine.size) [[unlikely]]
       return false;
-    set_next_free(object, mine.free);
-    mine.free = object;
+    const std::uint32_t number = quotient(static_cast<std::uint32_t>(offset));
+    if (number * stride_ != offset || relaxed_load(mine.links[number]) != kInUse) [[unlikely]]
+      return false;
+    relaxed_store(mine.links[number], mine.free);
+    mine.free = static_cast<std::uint8_t>(number);
     return true;
   }
 
  private:
   friend class SlabAllocatorBase;
 
+  // An object's link.
+  static constexpr std::uint8_t kInUse = 0xff;
+  static constexpr std::uint8_t kHeld = 0xfe;  // in use, but kept aside: not to be freed
+  static constexpr std::uint8_t kEnd = 0xfd;   // free, and the last of its list
+  static constexpr std::uint32_t kMaxObjects = kEnd;
+
   struct alignas(64) CpuSlab {
-    std::byte* free = nullptr;      // free objects of the current slab that this CPU has taken
-    std::uintptr_t slab = kNoSlab;  // the current slab's address
+    std::byte* first = nullptr;     // the current slab's first object
+    std::uint8_t* links = nullptr;  // and its links
+    std::uint32_t size = 0;         // of its objects together; 0: no slab is there
+    std::uint8_t free = kEnd;       // the first free object that this CPU has taken
+    FrameIndex slab = kNoFrame;
     FrameIndex partial = kNoFrame;  // more slabs, linked through `next`
     std::uint32_t partial_count = 0;
   };
@@ -134,11 +155,10 @@ class ObjectCache {
     FrameList partial GUARDED_BY(lock);
     std::uint32_t count GUARDED_BY(lock) = 0;
   };
-  static constexpr std::uintptr_t kNoSlab = 1;  // no slab is there
 
   // The frame's value word.
   struct Slab {
-    static constexpr unsigned kNone = 0xffff;
+    static constexpr unsigned kNone = kEnd;
     unsigned free = kNone;  // the first free object's number
     unsigned in_use = 0;
     bool frozen = false;
@@ -148,31 +168,24 @@ class ObjectCache {
     }
   };
 
-  [[nodiscard, gnu::always_inline]] std::uintptr_t code(const std::byte* place) const {
-    return secret_ ^ std::byteswap(reinterpret_cast<std::uintptr_t>(place));
-  }
-  [[nodiscard, gnu::always_inline]] std::byte* next_free(const std::byte* object) const {
-    const std::byte* place = object + free_offset_;
-    return reinterpret_cast<std::byte*>(*std::launder(reinterpret_cast<const std::uintptr_t*>(place)) ^ code(place));
-  }
-  [[gnu::always_inline]] void set_next_free(std::byte* object, const std::byte* next) const {
-    std::byte* place = object + free_offset_;
-    *std::launder(reinterpret_cast<std::uintptr_t*>(place)) = reinterpret_cast<std::uintptr_t>(next) ^ code(place);
+  // offset / stride. Exact below a slab's end: the reciprocal is too large by less than 1, the product by less than
+  // offset / 2^32, and that is less than 1 / stride.
+  [[nodiscard, gnu::always_inline]] std::uint32_t quotient(std::uint32_t offset) const {
+    return static_cast<std::uint32_t>(std::uint64_t{offset} * reciprocal_ >> 32U);
   }
 
   std::array<CpuSlab, kMaxCpus> cpus_;
-  // What the fast paths read.
-  std::uintptr_t slab_mask_ = 0;
-  std::uintptr_t secret_ = 0;
-  std::uint32_t free_offset_ = 0;
-
   std::uint32_t stride_ = 0;
   std::uint32_t reciprocal_ = 0;  // 2^32 / stride, rounded up
-  std::uint32_t left_ = 0;        // red zone before the object
   std::uint32_t objects_ = 0;
+  std::uint32_t left_ = 0;          // red zone before the object
+  std::uint32_t right_ = 0;         // where the red zone after it ends
+  std::uint32_t links_offset_ = 0;  // in the slab; 0: in its second Frame
+  std::uintptr_t slab_mask_ = 0;
   std::uint8_t order_ = 0;
   std::uint8_t id_ = 0;
   bool checked_ = false;  // every operation takes the slow path
+  bool kmalloc_ = false;  // its objects come from kmalloc
   CacheConfig config_;
   std::array<NodeSlabs, kMaxNodes> nodes_;
   std::uint32_t slabs_ = 0;  // relaxed
@@ -202,6 +215,7 @@ class SlabAllocatorBase {
   // While no other CPU allocates; nullptr: off.
   void set_fault_injector(unsigned cpu, FaultInjector* fault);
   [[nodiscard]] CacheInfo info(unsigned cpu, const ObjectCache& cache) const;
+  // While others allocate, and make and destroy caches.
   void print_slabinfo(unsigned cpu, Log& log) const;
   // Counts and free lists of every slab agree; the first that does not is named. While nobody allocates.
   [[nodiscard]] Result<> audit() const;
@@ -210,12 +224,17 @@ class SlabAllocatorBase {
   constexpr SlabAllocatorBase(SlabPages& pages, FrameTable& frames) : pages_(pages), frames_(frames) {}
   ~SlabAllocatorBase() = default;
 
-  [[nodiscard]] Result<> init_caches(unsigned cpu, std::uintptr_t seed, Log* log, SlabFlags kmalloc_flags);
-  [[nodiscard]] Result<void*> alloc_slow(unsigned cpu, ObjectCache& cache, AllocFlags flags);
-  [[nodiscard]] Result<> free_slow(unsigned cpu, ObjectCache& cache, void* pointer);
+  [[nodiscard]] Result<> init_caches(unsigned cpu, Log* log, SlabFlags kmalloc_flags);
+  // What an object of this cache cannot be: of a certain zone or node, or both as constructed and zero.
+  [[nodiscard, gnu::always_inline]] static bool is_refused(const ObjectCache& cache, AllocFlags flags) {
+    return flags.has(kDma | kThisNode) || (flags.has(kZero) && cache.has_constructor());
+  }
+  [[nodiscard, gnu::noinline]] Result<void*> alloc_slow(unsigned cpu, ObjectCache& cache, AllocFlags flags);
+  [[nodiscard, gnu::noinline]] Result<> free_slow(unsigned cpu, ObjectCache& cache, void* pointer);
+  [[nodiscard]] Result<> set_held(ObjectCache& cache, void* object, bool held);
   [[nodiscard]] Result<void*> kmalloc_large(unsigned cpu, std::size_t size, AllocFlags flags);
   // `frame` is the one that `pointer` is in.
-  [[nodiscard]] Result<> kfree_from(unsigned cpu, FrameIndex frame, void* pointer);
+  [[nodiscard]] Result<> kfree_from(unsigned cpu, FrameIndex frame, void* pointer, const void* caller);
   [[nodiscard]] std::size_t usable_size(const void* pointer) const;  // 0: not from kmalloc
 
   // 8 16 32 64 96 128 192 256 512 1024 2048 4096 8192
@@ -228,9 +247,11 @@ class SlabAllocatorBase {
   }
 
   static constexpr unsigned kMaxSlabOrder = 3;
-  // The slab in hand keeps its cache alive.
+  static constexpr OwnerId kWholeBlock = 0xff;  // of a block that kmalloc has returned: no cache's number
+  static_assert(kMaxCaches <= kWholeBlock);
+  // The slab in hand keeps its cache alive. nullptr: no cache's number.
   [[nodiscard, gnu::always_inline]] ObjectCache* cache_at(unsigned id) const NO_THREAD_SAFETY_ANALYSIS {
-    return caches_[id];
+    return id < kMaxCaches ? caches_[id] : nullptr;
   }
 
   ObjectCache cache_cache_;  // caches are objects too
@@ -253,39 +274,46 @@ class SlabAllocatorBase {
   [[nodiscard]] static std::byte* object_at(const ObjectCache& cache, std::byte* slab, unsigned number);
   // The object's number in its slab, or kNone for a pointer that is not to an object's first byte.
   [[nodiscard]] static unsigned number_of(const ObjectCache& cache, const std::byte* slab, const std::byte* object);
+  [[nodiscard]] std::uint8_t* links_of(const ObjectCache& cache, FrameIndex slab) const;
   [[nodiscard]] FrameIndex slab_of(const void* pointer) const;
 
   [[nodiscard]] Result<FrameIndex> make_slab(unsigned cpu, ObjectCache& cache, AllocFlags flags, bool frozen);
   void discard_slab(unsigned cpu, ObjectCache& cache, FrameIndex slab);
-  [[nodiscard]] std::byte* take_free(ObjectCache& cache, FrameIndex slab) const;
-  [[nodiscard]] std::byte* refill(unsigned cpu, ObjectCache& cache, AllocFlags flags);
+  [[nodiscard]] unsigned take_free(const ObjectCache& cache, FrameIndex slab) const;
+  void make_current(ObjectCache& cache, ObjectCache::CpuSlab& mine, FrameIndex slab, unsigned free) const;
+  [[nodiscard]] bool refill(unsigned cpu, ObjectCache& cache, AllocFlags flags);
   [[nodiscard]] FrameIndex take_partial(ObjectCache& cache, NodeId nid);
   [[nodiscard]] FrameIndex any_partial(unsigned cpu, ObjectCache& cache, bool other_nodes);
   void keep_partial(unsigned cpu, ObjectCache& cache, FrameIndex slab);
   void release_partials(unsigned cpu, ObjectCache& cache, unsigned of_cpu);
   void flush(unsigned cpu, ObjectCache& cache, unsigned of_cpu);
   void flush_all(unsigned cpu, ObjectCache& cache);
-  [[nodiscard]] Result<> free_into(unsigned cpu, ObjectCache& cache, FrameIndex slab, std::byte* object);
-  void push_free(unsigned cpu, ObjectCache& cache, FrameIndex slab, std::byte* object, unsigned number);
+  [[nodiscard]] Result<> free_into(unsigned cpu, ObjectCache& cache, FrameIndex slab, std::byte* object,
+                                   const void* caller);
+  void push_free(unsigned cpu, ObjectCache& cache, FrameIndex slab, unsigned number);
+  [[nodiscard]] Result<FrameIndex> slab_for(ObjectCache& cache, const void* pointer);
 
   // Checked caches: one object at a time, under the node's lock.
-  [[nodiscard]] Result<void*> alloc_checked(unsigned cpu, ObjectCache& cache, AllocFlags flags);
-  void free_checked(unsigned cpu, ObjectCache& cache, FrameIndex slab, std::byte* object);
-  [[nodiscard]] bool is_on_free_list(ObjectCache& cache, FrameIndex slab, const std::byte* object) const;
+  [[nodiscard]] Result<void*> alloc_checked(unsigned cpu, ObjectCache& cache, AllocFlags flags, const void* caller);
+  void free_checked(unsigned cpu, ObjectCache& cache, FrameIndex slab, unsigned number, const void* caller);
+  struct ObjectHistory {
+    const void* allocated_by = nullptr;  // return addresses
+    const void* freed_by = nullptr;
+  };
+  // nullptr: the cache keeps none.
+  [[nodiscard]] static ObjectHistory* history_of(const ObjectCache& cache, std::byte* object);
   void prepare_object(const ObjectCache& cache, std::byte* object, bool in_use) const;
   bool check_object(const ObjectCache& cache, const std::byte* object, bool in_use);
   void report(const ObjectCache& cache, std::string_view what, const void* object);
   template <class Visit>
   void for_each_slab(const ObjectCache& cache, Visit visit) const;
-  template <class Visit>
-  bool for_each_free(const ObjectCache& cache, FrameIndex slab, Visit visit) const;
+  [[nodiscard]] Result<std::uint32_t> count_free(const ObjectCache& cache, FrameIndex slab) const;
   [[nodiscard]] bool name_live_objects(ObjectCache& cache);
 
   SlabPages& pages_;
   FrameTable& frames_;
   Log* log_ = nullptr;
   FaultInjector* fault_ = nullptr;
-  std::uintptr_t seed_ = 0;
   std::atomic<std::uint32_t> bad_objects_ = 0;
   mutable Spinlock caches_lock_;
   std::array<ObjectCache*, kMaxCaches> caches_ GUARDED_BY(caches_lock_){};  // read without it for a cache known to live
@@ -299,10 +327,11 @@ class SlabAllocator final : private SlabPages, public SlabAllocatorBase {
     recent_.fill({.cache = &cache_cache_});
   }
 
-  // Once, after the page allocator has its pages. `seed` is what an attacker does not know; `flags` are the
-  // kmalloc caches'.
-  [[nodiscard]] Result<> init(std::uintptr_t seed, Log* log = nullptr, SlabFlags flags = kDefaultSlabFlags) {
-    return init_caches(cpu(), seed, log, flags);
+  // Once, after the page allocator has its pages. `flags` are the kmalloc caches'.
+  [[nodiscard]] Result<> init(Log* log = nullptr, SlabFlags flags = kDefaultSlabFlags) {
+    const Result<> made = init_caches(cpu(), log, flags);
+    if (made) recent_.fill({.cache = kmalloc_[0]});
+    return made;
   }
 
   using SlabAllocatorBase::create;
@@ -315,8 +344,11 @@ class SlabAllocator final : private SlabPages, public SlabAllocatorBase {
   [[nodiscard]] std::uint32_t spare_pages() const { return SlabAllocatorBase::spare_pages(cpu()); }
 
   // An object that is the caller's until `free`; kNoMemory when there is no page for another slab. Contents
-  // undefined, but for kZero, and for caches with a constructor.
+  // undefined, but for kZero, and for caches with a constructor. kInvalid: kDma or kThisNode, since a cache's slabs are
+  // wherever there is low memory; and kZero of a cache with a constructor, whose objects would not be as constructed any more.
   [[nodiscard, gnu::always_inline]] Result<void*> alloc(ObjectCache& cache, AllocFlags flags = {}) {
+    if (is_refused(cache, flags)) [[unlikely]]
+      return std::unexpected(Error::kInvalid);
     void* object = cache.alloc_fast(cpu());
     if (object == nullptr) [[unlikely]]
       return alloc_slow(cpu(), cache, flags);
@@ -333,6 +365,10 @@ class SlabAllocator final : private SlabPages, public SlabAllocatorBase {
     if (cache.free_fast(cpu(), object)) return {};
     return free_slow(cpu(), cache, object);
   }
+  // Keeps an object that is in use from being freed, and ends that: for who puts it aside. kCorrupt, reported, for what is no
+  // object in use of the cache, or not held.
+  [[nodiscard]] Result<> hold(ObjectCache& cache, void* object) { return set_held(cache, object, true); }
+  [[nodiscard]] Result<> unhold(ObjectCache& cache, void* object) { return set_held(cache, object, false); }
   // All of them, or none and an error.
   [[nodiscard]] Result<> alloc_bulk(ObjectCache& cache, std::span<void*> objects, AllocFlags flags = {}) {
     for (std::size_t i = 0; i < objects.size(); ++i) {
@@ -349,22 +385,24 @@ class SlabAllocator final : private SlabPages, public SlabAllocatorBase {
     for (void* object : objects) free(cache, object);
   }
 
-  // Memory of any size, aligned to 8, and to its size for powers of two up to a page. kInvalid for 0 bytes.
+  // Memory of any size, aligned to 8, and to its size for powers of two up to a page. kInvalid for 0 bytes. What is to be of
+  // a certain zone or node (kDma, kThisNode) is whole pages, whatever its size.
   [[nodiscard, gnu::always_inline]] Result<void*> kmalloc(std::size_t size, AllocFlags flags = {}) {
-    if (size - 1 >= kMaxKmalloc) [[unlikely]]
+    if (size - 1 >= kMaxKmalloc || flags.has(kDma | kThisNode)) [[unlikely]]
       return kmalloc_large(cpu(), size, flags);
     ObjectCache* cache = kmalloc_[size_class(size)];
     recent_[cpu()].cache = cache;
     return alloc(*cache, flags);
   }
-  // nullptr is nothing to free.
+  // nullptr is nothing to free. A pointer that kmalloc did not return, or that is free already, is reported and stops the
+  // machine; `try_kfree` answers with kCorrupt, and changes nothing.
   [[gnu::always_inline]] void kfree(void* pointer) {
     if (!recent_[cpu()].cache->free_fast(cpu(), pointer)) [[unlikely]]
       CHECK(try_kfree(pointer));
   }
   [[nodiscard, gnu::noinline]] Result<> try_kfree(void* pointer) {
     if (pointer == nullptr) return {};
-    return kfree_from(cpu(), SlabAllocator::frame_of(pointer), pointer);
+    return kfree_from(cpu(), SlabAllocator::frame_of(pointer), pointer, __builtin_return_address(0));
   }
   // `pointer` (or nullptr) with room for `size` bytes; on failure it is as before and still the caller's.
   [[nodiscard]] Result<void*> krealloc(void* pointer, std::size_t size, AllocFlags flags = {}) {
@@ -383,7 +421,7 @@ class SlabAllocator final : private SlabPages, public SlabAllocatorBase {
  private:
   [[nodiscard]] unsigned cpu() const { return page_allocator_.machine().cpu(); }
 
-  // The cache of a CPU's last kmalloc. What is freed soon after it was allocated is found there, without a frame to look at.
+  // The kmalloc cache of a CPU's last kmalloc. What is freed soon after it was allocated is found there, without a frame to look at.
   struct alignas(64) Recent {
     ObjectCache* cache = nullptr;  // never null; one that lives as long as this
   };

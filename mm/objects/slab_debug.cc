@@ -18,15 +18,20 @@ bool is_all(const std::byte* first, std::size_t size, std::byte value) {
 
 }  // namespace
 
+SlabAllocatorBase::ObjectHistory* SlabAllocatorBase::history_of(const ObjectCache& cache, std::byte* object) {
+  if (!cache.config_.flags.has(kObjectHistory)) return nullptr;
+  return reinterpret_cast<ObjectHistory*>(object + cache.right_);
+}
+
 // Marks an object as free or in use.
 void SlabAllocatorBase::prepare_object(const ObjectCache& cache, std::byte* object, bool in_use) const {
   const std::size_t size = cache.config_.size;
   if (cache.config_.flags.has(kRedZone)) {
     const std::byte red = in_use ? kRedInUse : kRedFree;
     std::fill_n(object - cache.left_, cache.left_, red);
-    std::fill(object + size, object + cache.free_offset_, red);
+    std::fill(object + size, object + cache.right_, red);
   }
-  if (!in_use && cache.config_.flags.has(kPoisonObjects) && cache.config_.constructor == nullptr) {
+  if (!in_use && cache.config_.flags.has(kPoisonObjects) && !cache.has_constructor()) {
     std::fill_n(object, size - 1, kFreePoison);
     object[size - 1] = kFreePoisonEnd;
   }
@@ -40,12 +45,12 @@ bool SlabAllocatorBase::check_object(const ObjectCache& cache, const std::byte* 
       report(cache, "red zone before the object overwritten", object);
       return false;
     }
-    if (!is_all(object + size, cache.free_offset_ - size, red)) {
+    if (!is_all(object + size, cache.right_ - size, red)) {
       report(cache, "red zone after the object overwritten", object);
       return false;
     }
   }
-  if (!in_use && cache.config_.flags.has(kPoisonObjects) && cache.config_.constructor == nullptr &&
+  if (!in_use && cache.config_.flags.has(kPoisonObjects) && !cache.has_constructor() &&
       (!is_all(object, size - 1, kFreePoison) || object[size - 1] != kFreePoisonEnd)) {
     report(cache, "object written to after it was freed", object);
     return false;
@@ -66,11 +71,19 @@ void SlabAllocatorBase::report(const ObjectCache& cache, std::string_view what, 
   log_->print("slab:   in a slab of {} at {} with {} of {} objects in use", owner == nullptr ? "nobody" : owner->name(),
               static_cast<const void*>(pages_.address_of(slab)), counts.in_use,
               owner == nullptr ? 0U : owner->objects_);
+  if (owner == nullptr) return;
+  std::byte* address = pages_.address_of(slab);
+  const auto offset = static_cast<std::uint32_t>(static_cast<const std::byte*>(object) - address);
+  const unsigned number = owner->quotient(offset);
+  if (number >= owner->objects_) return;
+  if (const ObjectHistory* history = history_of(*owner, object_at(*owner, address, number)); history != nullptr) {
+    log_->print("slab:   last allocated by {}, last freed by {}", history->allocated_by, history->freed_by);
+  }
 }
 
 // ---- Checked caches ----
 
-Result<void*> SlabAllocatorBase::alloc_checked(unsigned cpu, ObjectCache& cache, AllocFlags flags) {
+Result<void*> SlabAllocatorBase::alloc_checked(unsigned cpu, ObjectCache& cache, AllocFlags flags, const void* caller) {
   for (;;) {
     FrameIndex slab = any_partial(cpu, cache, true);
     if (slab == kNoFrame) {
@@ -84,12 +97,12 @@ Result<void*> SlabAllocatorBase::alloc_checked(unsigned cpu, ObjectCache& cache,
     {
       const SpinlockGuard guard(node.lock);
       const Slab now = slab_at(slab);
+      std::uint8_t& link = links_of(cache, slab)[now.free];
       object = object_at(cache, pages_.address_of(slab), now.free);
-      const std::byte* next = cache.next_free(object);
-      Slab after{.free = Slab::kNone, .in_use = now.in_use + 1, .frozen = false};
-      if (next != nullptr) after.free = number_of(cache, pages_.address_of(slab), next);
+      const Slab after{.free = relaxed_load(link), .in_use = now.in_use + 1, .frozen = false};
+      relaxed_store(link, ObjectCache::kInUse);
       frames()[slab].set_value(after.packed());
-      if (next != nullptr) {
+      if (after.free != Slab::kNone) {
         node.partial.push_front(frames(), slab);
         ++node.count;
       }
@@ -97,23 +110,26 @@ Result<void*> SlabAllocatorBase::alloc_checked(unsigned cpu, ObjectCache& cache,
     // A broken one stays out of use, and the next is tried.
     if (!check_object(cache, object, false)) continue;
     prepare_object(cache, object, true);
+    if (ObjectHistory* history = history_of(cache, object); history != nullptr) history->allocated_by = caller;
     if (flags.has(kZero)) std::fill_n(object, cache.config_.size, std::byte{0});
     return object;
   }
 }
 
-void SlabAllocatorBase::free_checked(unsigned cpu, ObjectCache& cache, FrameIndex slab, std::byte* object) {
+void SlabAllocatorBase::free_checked(unsigned cpu, ObjectCache& cache, FrameIndex slab, unsigned number,
+                                     const void* caller) {
+  std::byte* object = object_at(cache, pages_.address_of(slab), number);
   prepare_object(cache, object, false);
+  if (ObjectHistory* history = history_of(cache, object); history != nullptr) history->freed_by = caller;
   bool discard = false;
   ObjectCache::NodeSlabs& node = node_of(cache, slab);
   {
     const SpinlockGuard guard(node.lock);
-    std::byte* address = pages_.address_of(slab);
     const Slab now = slab_at(slab);
     const bool was_full = now.free == Slab::kNone;
-    cache.set_next_free(object, was_full ? nullptr : object_at(cache, address, now.free));
+    relaxed_store(links_of(cache, slab)[number], static_cast<std::uint8_t>(now.free));
     // Frozen is a slab that alloc_checked has in hand: it looks again under the lock.
-    const Slab after{.free = number_of(cache, address, object), .in_use = now.in_use - 1, .frozen = now.frozen};
+    const Slab after{.free = number, .in_use = now.in_use - 1, .frozen = now.frozen};
     frames()[slab].set_value(after.packed());
     if (now.frozen) return;
     discard = after.in_use == 0 && node.count > 1;
@@ -130,26 +146,15 @@ void SlabAllocatorBase::free_checked(unsigned cpu, ObjectCache& cache, FrameInde
 
 // ---- Walks ----
 
-// Calls `visit(object)` for each object on the slab's own free list; false when the list leads astray.
-template <class Visit>
-bool SlabAllocatorBase::for_each_free(const ObjectCache& cache, FrameIndex slab, Visit visit) const {
-  std::byte* address = pages_.address_of(slab);
-  const Slab now = slab_at(slab);
-  if (now.free == Slab::kNone) return true;
-  const std::byte* object = object_at(cache, address, now.free);
-  for (unsigned count = 0; object != nullptr; ++count) {
-    if (count == cache.objects_ || number_of(cache, address, object) == Slab::kNone) return false;
-    visit(object);
-    object = cache.next_free(object);
+// How many objects the slab's own free list has; kCorrupt when the list leads astray.
+Result<std::uint32_t> SlabAllocatorBase::count_free(const ObjectCache& cache, FrameIndex slab) const {
+  const std::uint8_t* links = links_of(cache, slab);
+  std::uint32_t count = 0;
+  for (unsigned number = slab_at(slab).free; number != Slab::kNone; number = relaxed_load(links[number])) {
+    if (number >= cache.objects_ || count == cache.objects_) return std::unexpected(Error::kCorrupt);
+    ++count;
   }
-  return true;
-}
-
-bool SlabAllocatorBase::is_on_free_list(ObjectCache& cache, FrameIndex slab, const std::byte* object) const {
-  const SpinlockGuard guard(node_of(cache, slab).lock);
-  bool found = false;
-  const bool sound = for_each_free(cache, slab, [&](const std::byte* free) { found = found || free == object; });
-  return found || !sound;
+  return count;
 }
 
 template <class Visit>
@@ -162,7 +167,7 @@ void SlabAllocatorBase::for_each_slab(const ObjectCache& cache, Visit visit) con
   }
 }
 
-// For a cache without objects at hand of any CPU: names the first that live. Each object that is on no free list does.
+// For a cache without objects at hand of any CPU: names the first that live. Each whose link says so does.
 bool SlabAllocatorBase::name_live_objects(ObjectCache& cache) {
   std::uint32_t live = 0;
   for_each_slab(cache, [&](FrameIndex slab) { live += slab_at(slab).in_use; });
@@ -171,10 +176,12 @@ bool SlabAllocatorBase::name_live_objects(ObjectCache& cache) {
   log_->print("slab: {}: not destroyed, {} objects live", cache.name(), live);
   unsigned named = 0;
   for_each_slab(cache, [&](FrameIndex slab) {
-    for (unsigned i = 0; i < cache.objects_ && named < kMaxNamed && slab_at(slab).in_use != 0; ++i) {
-      const std::byte* object = object_at(cache, pages_.address_of(slab), i);
-      if (is_on_free_list(cache, slab, object)) continue;
+    for (unsigned i = 0; i < cache.objects_ && named < kMaxNamed; ++i) {
+      if (relaxed_load(links_of(cache, slab)[i]) < ObjectCache::kHeld) continue;
+      std::byte* object = object_at(cache, pages_.address_of(slab), i);
+      const ObjectHistory* history = history_of(cache, object);
       log_->print("slab:   object at {}", static_cast<const void*>(object));
+      if (history != nullptr) log_->print("slab:     allocated by {}", history->allocated_by);
       ++named;
     }
   });
@@ -189,9 +196,8 @@ Result<> SlabAllocatorBase::audit() const {
     std::uint32_t slabs = 0;
     for_each_slab(*cache, [&](FrameIndex slab) {
       ++slabs;
-      std::uint32_t free = 0;
-      const bool sound = for_each_free(*cache, slab, [&](const std::byte*) { ++free; });
-      if (!sound || slab_at(slab).in_use + free != cache->objects_) result = std::unexpected(Error::kCorrupt);
+      const Result<std::uint32_t> free = count_free(*cache, slab);
+      if (!free || slab_at(slab).in_use + *free != cache->objects_) result = std::unexpected(Error::kCorrupt);
     });
     if (slabs != cache->slabs_) result = std::unexpected(Error::kCorrupt);
     if (!result) {
@@ -202,6 +208,7 @@ Result<> SlabAllocatorBase::audit() const {
   return {};
 }
 
+// The slabs are found through the frames, which other CPUs change meanwhile: one that comes or goes may be missed.
 CacheInfo SlabAllocatorBase::info(unsigned cpu, const ObjectCache& cache) const {
   CacheInfo info{.name = cache.name(),
                  .size = cache.size(),
@@ -213,18 +220,24 @@ CacheInfo SlabAllocatorBase::info(unsigned cpu, const ObjectCache& cache) const 
     info.objects += cache.objects_;
     info.active += slab_at(slab).in_use;
   });
-  for (const std::byte* object = cache.cpus_[cpu].free; object != nullptr; object = cache.next_free(object)) {
-    --info.active;
+  const ObjectCache::CpuSlab& mine = cache.cpus_[cpu];
+  unsigned at_hand = 0;
+  for (unsigned number = mine.free; number < cache.objects_ && at_hand < cache.objects_; ++at_hand) {
+    number = relaxed_load(mine.links[number]);
   }
+  info.active -= at_hand;
   return info;
 }
 
 void SlabAllocatorBase::print_slabinfo(unsigned cpu, Log& log) const {
   log.print("# {:-16} {:8} {:8} {:8} {:8} {:8} {:8}", "name", "active", "objects", "size", "perslab", "pages", "slabs");
   for (unsigned id = 0; id < kMaxCaches; ++id) {
-    const ObjectCache* cache = cache_at(id);
-    if (cache == nullptr) continue;
-    const CacheInfo i = info(cpu, *cache);
+    CacheInfo i;
+    {
+      const SpinlockGuard guard(caches_lock_);  // which keeps the cache from being destroyed
+      if (caches_[id] == nullptr) continue;
+      i = info(cpu, *caches_[id]);
+    }
     log.print("{:-18} {:8} {:8} {:8} {:8} {:8} {:8}", i.name, i.active, i.objects, i.stride, i.objects_per_slab,
               1U << i.order, i.slabs);
   }

@@ -59,7 +59,7 @@ struct {
     CHECK(memblock.add(HostMachine::kBase, kMemory, 0));
     CHECK(pages.init(memblock));
     pages.release(memblock);
-    CHECK(slabs.init(0x5eed));
+    CHECK(slabs.init());
     for (std::size_t i = 0; i < kSizes.size(); ++i) caches[i] = *slabs.create({.name = "bench", .size = kSizes[i]});
   }
 } memory;

@@ -24,7 +24,7 @@ class SlabDriver {
     require(memblock_.add(PhysAddr(kBase), kRam).has_value() && pages_.init(memblock_), "init failed");
     pages_.release(memblock_);
     kmalloc_flags_ = choose_flags();
-    require(slabs_.init(pick(1U << 16U), &log_, kmalloc_flags_).has_value(), "init failed");
+    require(slabs_.init(&log_, kmalloc_flags_).has_value(), "init failed");
     if (pick(8) == 0) {
       has_faults_ = true;
       pages_.set_fault_injector(&fault_);
@@ -84,8 +84,8 @@ class SlabDriver {
   std::size_t pick(std::size_t below) { return static_cast<std::size_t>(decide_(below)); }
   SlabFlags choose_flags() {
     static constexpr std::array kFlags = {
-        SlabFlags{},  SlabFlags{},    SlabFlags{},   kRedZone | kPoisonObjects | kConsistency,
-        kConsistency, kPoisonObjects, kCacheAligned, kRedZone | kConsistency};
+        SlabFlags{},    SlabFlags{},    SlabFlags{},   kRedZone | kPoisonObjects | kObjectHistory,
+        kObjectHistory, kPoisonObjects, kCacheAligned, kRedZone | kObjectHistory};
     return kFlags[pick(kFlags.size())];
   }
   std::size_t choose_size() {
@@ -233,7 +233,7 @@ class SlabDriver {
       case 0:
         if (!is_small) {
           refused(slabs_.try_kfree(at + kPageSize), "a pointer into a large object was freed");
-        } else if (flags.has(kConsistency) && object.size > 1) {
+        } else if (object.size > 1) {
           refused(try_free(at + 1, object), "a pointer into an object was freed");
         }
         break;
@@ -248,7 +248,7 @@ class SlabDriver {
         if (is_small && flags.has(kRedZone)) overrun(at, object);
         break;
       default:
-        if (!is_small || !flags.has(kConsistency)) return;
+        if (!is_small) return;
         let_go(one);
         require(try_free(at, object).has_value(), "a free was refused");
         refused(try_free(at, object), "an object was freed twice");

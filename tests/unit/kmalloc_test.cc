@@ -58,6 +58,36 @@ TEST_CASE("kmalloc: krealloc keeps the contents, and the old memory when there i
   f.slabs.kfree(moved);
 }
 
+TEST_CASE("kmalloc: what must be of a zone or a node is, at every size, or there is none") {
+  PageFixture f({{.base = kGiB, .size = 64 * kMiB}, {.base = 2 * kGiB, .size = 64 * kMiB, .nid = 1}},
+                {.dma_limit = PhysAddr(kGiB + 16 * kMiB)});
+  SlabAllocator slabs(f.pages);
+  REQUIRE(slabs.init(&f.log));
+  f.pages.set_cpu_node(0, 1);
+  const auto address = [&](void* pointer) { return f.machine.linear_address(pointer); };
+  std::vector<void*> all;
+  for (const std::size_t size : {1U, 64U, 4096U, 8192U, 16384U}) {
+    all.push_back(*slabs.kmalloc(size));  // so that the class has free objects, of this node's NORMAL zone
+    void* dma = *slabs.kmalloc(size, kDma | kZero);
+    CHECK_LT(address(dma), PhysAddr(kGiB + 16 * kMiB));
+    CHECK(is_all(dma, size, 0));
+    CHECK_GE(slabs.ksize(dma), size);
+    void* here = *slabs.kmalloc(size, kThisNode);
+    CHECK_GE(address(here), PhysAddr(2 * kGiB));
+    all.insert(all.end(), {dma, here});
+  }
+  std::vector<Pfn> taken;
+  while (const auto page = f.pages.alloc(0, kThisNode | kNoWarn)) taken.push_back(*page);
+  for (const std::size_t size : {64U, 16384U}) {
+    CHECK_EQ(slabs.kmalloc(size, kThisNode | kNoWarn).error(), Error::kNoMemory);
+    all.push_back(*slabs.kmalloc(size));
+  }
+  for (const Pfn page : taken) f.pages.free(page, 0);
+  for (void* pointer : all) slabs.kfree(pointer);
+  CHECK_EQ(slabs.bad_objects(), 0);
+  REQUIRE(slabs.audit());
+}
+
 TEST_CASE("kmalloc: what it did not return is not freed") {
   SlabFixture f;
   void* large = *f.slabs.kmalloc(20000);

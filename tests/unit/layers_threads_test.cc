@@ -19,7 +19,7 @@ namespace {
 constexpr unsigned kCpus = 3;
 
 struct Layers : PageFixture {
-  Layers() : PageFixture(32 * kMiB) { REQUIRE(slabs.init(1)); }
+  Layers() : PageFixture(32 * kMiB) { REQUIRE(slabs.init()); }
   // After the threads: what each CPU had at hand is put away.
   std::uint32_t held() {
     for (unsigned cpu = kCpus; cpu-- > 0;) {

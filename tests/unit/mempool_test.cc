@@ -148,7 +148,7 @@ TEST_CASE("mempool: when the Nth allocation of a resize fails, the reserve is as
 TEST_CASE("mempool: objects of a type are constructed and destroyed, also those of the reserve") {
   PoolFixture f;
   SlabAllocator<FakeMachine> slabs(f.pages);
-  REQUIRE(slabs.init(1, &f.log));
+  REQUIRE(slabs.init(&f.log));
   struct Request {
     Request(int& living, std::string text) : count(living), name(std::move(text)) { ++count; }
     ~Request() { --count; }

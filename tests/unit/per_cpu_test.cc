@@ -17,7 +17,7 @@ using Bytes = PerCpuPointer<std::byte>;
 
 struct PerCpuFixture : PageFixture {
   PerCpuFixture() : PageFixture(16 * kMiB) {
-    REQUIRE(slabs.init(1, &log));
+    REQUIRE(slabs.init(&log));
     REQUIRE(variables.init(kCpus, &log));
     held = now_held();
   }

@@ -11,11 +11,11 @@
 namespace cadastre {
 
 inline constexpr SlabFlags kFast{};
-inline constexpr SlabFlags kChecked = kRedZone | kPoisonObjects | kConsistency;
+inline constexpr SlabFlags kChecked = kRedZone | kPoisonObjects | kObjectHistory;
 
 struct SlabFixture : PageFixture {
   explicit SlabFixture(std::uint64_t size = 32 * kMiB, SlabFlags flags = kFast) : PageFixture(size), slabs(pages) {
-    REQUIRE(slabs.init(0x1234'5678, &log, flags));
+    REQUIRE(slabs.init(&log, flags));
   }
   ObjectCache& make(std::size_t size, SlabFlags flags = kFast, std::size_t align = sizeof(void*)) {
     const auto cache = slabs.create({.name = "test", .size = size, .align = align, .flags = flags});

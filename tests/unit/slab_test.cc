@@ -50,33 +50,27 @@ TEST_CASE("slab: the object freed last is allocated next") {
   CHECK_EQ(*f.slabs.alloc(cache), a);
 }
 
-TEST_CASE("slab: free pointers do not lie in memory as they are") {
+TEST_CASE(
+    "slab: which objects are free is not in what users write to: neither frees nor allocations change it, nor does it "
+    "matter") {
   SlabFixture f;
-  ObjectCache& cache = f.make(sizeof(void*));
-  void* a = *f.slabs.alloc(cache);
-  void* b = *f.slabs.alloc(cache);
-  f.slabs.free(cache, a);
-  f.slabs.free(cache, b);
-  std::uintptr_t link = 0;
-  std::memcpy(&link, b, sizeof(link));
-  CHECK_NE(link, reinterpret_cast<std::uintptr_t>(a));
-}
-
-TEST_CASE("slab: another seed encodes free pointers another way") {
-  std::set<std::uintptr_t> codes;
-  for (const std::uintptr_t seed : {1U, 2U}) {
-    PageFixture f(32 * kMiB);
-    SlabAllocator slabs(f.pages);
-    REQUIRE(slabs.init(seed, &f.log, kFast));
-    const std::array objects{*slabs.kmalloc(8), *slabs.kmalloc(8)};
-    for (void* object : objects) slabs.kfree(object);
-    std::uintptr_t link = 0;
-    std::memcpy(&link, objects[1], sizeof(link));
-    // Without where it leads and where it is, the secret is left.
-    codes.insert(link ^ reinterpret_cast<std::uintptr_t>(objects[0]) ^
-                 std::byteswap(reinterpret_cast<std::uintptr_t>(objects[1])));
+  ObjectCache& cache = f.make(40);
+  std::vector<void*> objects(200);
+  REQUIRE(f.slabs.alloc_bulk(cache, objects));
+  for (void* object : objects) std::memset(object, 0x77, 40);
+  f.slabs.free_bulk(cache, objects);
+  for (void* object : objects) {
+    REQUIRE(is_all(object, 40, 0x77));
+    std::memset(object, 0xff, 40);  // a user that does not know that it is gone
   }
-  CHECK_EQ(codes.size(), 2);
+  REQUIRE(f.slabs.audit());
+  for (void* object : objects) CHECK_EQ(f.slabs.try_free(cache, object).error(), Error::kCorrupt);
+  const std::set<void*> known(objects.begin(), objects.end());
+  std::vector<void*> again(200);
+  REQUIRE(f.slabs.alloc_bulk(cache, again));
+  CHECK_EQ(std::set<void*>(again.begin(), again.end()).size(), again.size());
+  for (void* object : again) CHECK(is_all(object, 1, known.contains(object) ? 0xff : 0));
+  f.slabs.free_bulk(cache, again);
 }
 
 TEST_CASE("slab: sizes and alignments that make no sense are refused") {
@@ -102,11 +96,16 @@ TEST_CASE("slab: a slab is the smallest that holds 8 objects and wastes a sixtee
     ObjectCache& cache = f.make(size);
     f.slabs.free(cache, *f.slabs.alloc(cache));
     const CacheInfo info = f.slabs.info(0, cache);
+    // Each object has a byte for its link, which up to 12 of them have in the slab's second frame.
+    const auto objects = [&](unsigned order) {
+      const std::size_t without_links = (kPageSize << order) / info.stride;
+      return order != 0 && without_links <= 12 ? without_links : (kPageSize << order) / (info.stride + 1);
+    };
     const auto fits = [&](unsigned order) {
       const std::size_t bytes = kPageSize << order;
-      return bytes / info.stride >= 8 && bytes % info.stride <= bytes / 16;
+      return objects(order) >= 8 && bytes - objects(order) * info.stride <= bytes / 16;
     };
-    CHECK_EQ(info.objects_per_slab, (kPageSize << info.order) / info.stride);
+    CHECK_EQ(info.objects_per_slab, objects(info.order));
     CHECK((fits(info.order) || info.order == 3));
     for (unsigned smaller = 0; smaller < info.order; ++smaller) CHECK_FALSE(fits(smaller));
     REQUIRE(f.slabs.destroy(cache));
@@ -140,7 +139,7 @@ TEST_CASE("slab: a cache with live objects is not destroyed, and the log names t
       if (i != 20 && i != 30) f.slabs.free(cache, objects[i]);
     }
     CHECK_EQ(f.slabs.destroy(cache).error(), Error::kBusy);
-    REQUIRE_EQ(f.log.lines.size(), 3);
+    REQUIRE_EQ(f.log.lines.size(), flags.has(kObjectHistory) ? 5 : 3);
     CHECK_EQ(f.log.lines[0], "slab: test: not destroyed, 2 objects live");
     std::array<char, 64> name{};
     for (const std::size_t i : {20U, 30U}) {
@@ -173,6 +172,23 @@ TEST_CASE("slab: zeroed objects are zero, constructed ones keep their state") {
     }
     for (void* p : objects) f.slabs.free(**made, p);
     for (int i = 0; i < 300; ++i) CHECK(is_all(*f.slabs.alloc(**made), 32, 0x42));
+  }
+}
+
+TEST_CASE("slab: objects that cannot be as asked are refused: of a zone, of a node, constructed and zero") {
+  for (const SlabFlags flags : {kFast, kChecked}) {
+    SlabFixture f;
+    ObjectCache& plain = f.make(64, flags);
+    ObjectCache& constructed = **f.slabs.create(
+        {.name = "constructed", .size = 64, .flags = flags, .constructor = [](void* p) { std::memset(p, 0x42, 64); }});
+    for (ObjectCache* cache : {&plain, &constructed}) {
+      CHECK_EQ(f.slabs.alloc(*cache, kDma).error(), Error::kInvalid);
+      CHECK_EQ(f.slabs.alloc(*cache, kThisNode | kZero).error(), Error::kInvalid);
+    }
+    for (int i = 0; i < 100; ++i) {
+      CHECK_EQ(f.slabs.alloc(constructed, kZero).error(), Error::kInvalid);
+      CHECK(is_all(*f.slabs.alloc(constructed), 64, 0x42));
+    }
   }
 }
 
@@ -245,7 +261,7 @@ TEST_CASE("slab: foreign, misplaced and double frees are refused, checked or not
     REQUIRE(Ownership(f.pages.frames()).give(page, cache.id(), Gfn(7)));
     refused(f.machine.linear(address_of(page)), "free of a foreign pointer");
     f.pages.free(page, 0);
-    if (flags.has(kConsistency)) refused(static_cast<std::byte*>(object) + 4, "free of a misplaced pointer");
+    refused(static_cast<std::byte*>(object) + 4, "free of a misplaced pointer");
     REQUIRE(f.slabs.try_free(cache, object));
     refused(object, "double free");
   }
@@ -253,7 +269,7 @@ TEST_CASE("slab: foreign, misplaced and double frees are refused, checked or not
 
 TEST_CASE("slab: of every size, an object is freed by the pointer to its first byte and no other") {
   SlabFixture f;
-  for (std::size_t size = 8; size <= 32768; size += size < 512 ? 8 : 968) {
+  for (std::size_t size = 16; size <= 32768; size += size < 512 ? 8 : 968) {
     ObjectCache& cache = f.make(size);
     std::vector<void*> objects(cache.objects_per_slab() + 1);  // the first slab is not the CPU's own any more
     REQUIRE(f.slabs.alloc_bulk(cache, objects));
@@ -272,14 +288,121 @@ TEST_CASE("slab: of every size, an object is freed by the pointer to its first b
   }
 }
 
-TEST_CASE("slab: checked caches find a double free however late") {
+TEST_CASE("slab: a double free is found however late, checked or not") {
+  for (const SlabFlags flags : {kFast, kChecked}) {
+    SlabFixture f;
+    ObjectCache& cache = f.make(48, flags);
+    std::vector<void*> objects(10);
+    for (void*& object : objects) object = *f.slabs.alloc(cache);
+    for (void* object : objects) f.slabs.free(cache, object);
+    for (void* object : objects) CHECK_EQ(f.slabs.try_free(cache, object).error(), Error::kCorrupt);
+    CHECK_EQ(f.slabs.bad_objects(), 10);
+    // Nothing has changed by it.
+    for (void*& object : objects) object = *f.slabs.alloc(cache);
+    CHECK_EQ(std::set<void*>(objects.begin(), objects.end()).size(), objects.size());
+  }
+}
+
+TEST_CASE("slab: a double free is found whichever of the ways an object has gone since") {
+  // The CPU's own list; the slab's, from another CPU; a partial slab; the node's list; and back at hand.
+  for (const std::size_t size : {8U, 40U, 64U, 300U, 1024U, 5000U, 20000U}) {
+    SlabFixture f;
+    ObjectCache& cache = f.make(size);
+    std::vector<void*> objects(std::size_t{cache.objects_per_slab()} * 12);
+    REQUIRE(f.slabs.alloc_bulk(cache, objects));
+    std::uint32_t refused = 0;
+    for (std::size_t i = 0; i < objects.size(); ++i) {
+      FakeMachine::current_cpu = static_cast<unsigned>(i / 3 % 3);
+      REQUIRE(f.slabs.try_free(cache, objects[i]));
+      for (unsigned cpu = 0; cpu < 3; ++cpu) {
+        FakeMachine::current_cpu = cpu;
+        for (const std::size_t earlier : {i, i / 2, std::size_t{0}}) {
+          const std::uint32_t before = f.slabs.bad_objects();
+          // Its slab may have gone back to the pages.
+          CHECK_EQ(f.slabs.try_free(cache, objects[earlier]).error(), Error::kCorrupt);
+          CHECK_EQ(f.slabs.bad_objects(), before + 1);
+          ++refused;
+        }
+      }
+    }
+    CHECK_EQ(refused, objects.size() * 9);
+    FakeMachine::current_cpu = 0;
+    REQUIRE(f.slabs.audit());
+    REQUIRE(f.slabs.destroy(cache));
+  }
+}
+
+TEST_CASE(
+    "slab: a pointer to no object's first byte is not freed, in the current slab or another, by cache or by kfree") {
   SlabFixture f;
-  ObjectCache& cache = f.make(48, kChecked);
-  std::vector<void*> objects(10);
-  for (void*& object : objects) object = *f.slabs.alloc(cache);
-  for (void* object : objects) f.slabs.free(cache, object);
-  CHECK_EQ(f.slabs.try_free(cache, objects[3]).error(), Error::kCorrupt);
-  CHECK_EQ(f.slabs.bad_objects(), 1);
+  std::vector<std::byte*> objects(200);
+  for (std::byte*& object : objects) object = static_cast<std::byte*>(*f.slabs.kmalloc(64));
+  for (std::byte* object : objects) {
+    for (const std::size_t beside : {1U, 4U, 8U, 32U, 63U}) {
+      CHECK_EQ(f.slabs.try_kfree(object + beside).error(), Error::kCorrupt);
+      CHECK_EQ(f.slabs.ksize(object + beside), 0);
+    }
+  }
+  CHECK_EQ(f.slabs.bad_objects(), 200 * 5);
+  const std::set<std::byte*> mine(objects.begin(), objects.end());
+  for (int i = 0; i < 200; ++i) CHECK_FALSE(mine.contains(static_cast<std::byte*>(*f.slabs.kmalloc(64))));
+  for (std::byte* object : objects) f.slabs.kfree(object);
+}
+
+TEST_CASE("slab: what is not kmalloc's is not freed by kfree, and a slab's page not by the page allocator") {
+  SlabFixture f;
+  ObjectCache& cache = f.make(64);
+  void* object = *f.slabs.alloc(cache);
+  CHECK_EQ(f.slabs.try_kfree(object).error(), Error::kCorrupt);
+  CHECK_EQ(f.slabs.ksize(object), 0);
+  CHECK_EQ(f.slabs.try_kfree(&cache).error(), Error::kCorrupt);
+  const Pfn page = *f.pages.alloc(2);
+  CHECK_EQ(f.slabs.try_kfree(f.machine.linear(address_of(page))).error(), Error::kCorrupt);
+  f.pages.free(page, 2);
+
+  void* large = *f.slabs.kmalloc(3 * kPageSize);
+  for (void* pointer : {object, large}) {
+    const Pfn frame = frame_of(f.machine.linear_address(pointer));
+    const unsigned order = pointer == large ? 2 : cache.order();
+    f.log.lines.clear();
+    CHECK_EQ(f.pages.try_free(frame, order).error(), Error::kCorrupt);
+    REQUIRE_FALSE(f.log.lines.empty());
+    CHECK_NE(f.log.lines[0].find("free of a slab"), std::string::npos);
+  }
+  f.slabs.kfree(large);
+  f.slabs.free(cache, object);
+  CHECK_EQ(f.slabs.try_kfree(large).error(), Error::kCorrupt);
+  REQUIRE(f.slabs.audit());
+}
+
+TEST_CASE("slab: an object that is kept aside is in use, and nobody frees it") {
+  for (const SlabFlags flags : {kFast, kChecked}) {
+    SlabFixture f;
+    ObjectCache& cache = f.make(64, flags);
+    void* object = *f.slabs.alloc(cache);
+    CHECK_EQ(f.slabs.unhold(cache, object).error(), Error::kCorrupt);
+    REQUIRE(f.slabs.hold(cache, object));
+    CHECK_EQ(f.slabs.hold(cache, object).error(), Error::kCorrupt);
+    CHECK_EQ(f.slabs.try_free(cache, object).error(), Error::kCorrupt);
+    CHECK_EQ(f.slabs.hold(cache, static_cast<std::byte*>(object) + 8).error(), Error::kCorrupt);
+    CHECK_EQ(f.slabs.destroy(cache).error(), Error::kBusy);
+    REQUIRE(f.slabs.unhold(cache, object));
+    REQUIRE(f.slabs.try_free(cache, object));
+    CHECK_EQ(f.slabs.hold(cache, object).error(), Error::kCorrupt);
+    REQUIRE(f.slabs.destroy(cache));
+  }
+}
+
+TEST_CASE("slab: a report says who allocated and who freed last, when the cache keeps that") {
+  SlabFixture f;
+  ObjectCache& cache = f.make(48, kObjectHistory);
+  void* object = *f.slabs.alloc(cache);
+  f.slabs.free(cache, object);
+  f.log.lines.clear();
+  CHECK_EQ(f.slabs.try_free(cache, object).error(), Error::kCorrupt);
+  REQUIRE_EQ(f.log.lines.size(), 3);
+  CHECK_NE(f.log.lines[2].find("last allocated by 0x"), std::string::npos);
+  CHECK_NE(f.log.lines[2].find("last freed by 0x"), std::string::npos);
 }
 
 TEST_CASE("slab: red zones find writes beyond both ends") {
@@ -309,7 +432,7 @@ TEST_CASE("slab: poison finds a write after the free, and the broken object is n
 }
 
 TEST_CASE("slab: each check alone finds what it is for") {
-  for (const SlabFlags flags : {kRedZone, kPoisonObjects, kConsistency}) {
+  for (const SlabFlags flags : {kRedZone, kPoisonObjects, kObjectHistory}) {
     SlabFixture f;
     ObjectCache& cache = f.make(48, flags);
     auto* object = static_cast<std::byte*>(*f.slabs.alloc(cache));
@@ -399,7 +522,7 @@ TEST_CASE("slab: when the Nth page for the allocator's own caches is missing, th
   for (std::uint32_t nth = 0;; ++nth) {
     REQUIRE_LT(nth, 20);
     fault.arm(nth);
-    const auto made = slabs.init(1);
+    const auto made = slabs.init();
     fault.disarm();
     if (made) {
       CHECK_GT(nth, 0);

@@ -22,7 +22,7 @@ struct VmallocFixture : PageFixture {
   explicit VmallocFixture(std::uintptr_t size = 64 * kMiB)
       : PageFixture({{.base = kGiB, .size = 32 * kMiB}}, {.high_memory = PhysAddr(kGiB + 16 * kMiB)}),
         vmalloc(table, lock, pages, slabs, HypVirtAddr(kStart), HypVirtAddr(kStart + size)) {
-    REQUIRE(slabs.init(1, &log));
+    REQUIRE(slabs.init(&log));
     REQUIRE(vmalloc.init(&log));
     held = now_held();
   }
