@@ -52,7 +52,7 @@ target_table() {
 # masked NAME CONFIGURATION OPTION...: the longest stretch with interrupts masked in a run of that, as a row of the table.
 masked() {
   local log=$scratch/masked.log count
-  "$root/scripts/run.sh" --batch --icount --timeout 240 --config "$2" "${@:3}" >"$log" ||
+  "$root/scripts/run.sh" --batch --icount --timeout 900 --config "$2" "${@:3}" >"$log" ||
     { cat -- "$log" >&2; die 1 "the run failed (see above)"; }
   count=$(sed -n 's/^cadastre: masked: .* at most \([0-9]*\) instructions.*/\1/p' "$log")
   echo "bench: interrupts masked, $1: $count instructions"
@@ -60,7 +60,7 @@ masked() {
 
 run_target() {
   local log=$scratch/target.log
-  "$root/scripts/run.sh" --batch --icount --timeout 240 --config "$root/dts/bench.dts" --append bench "$@" >"$log" ||
+  "$root/scripts/run.sh" --batch --icount --timeout 900 --config "$root/dts/bench.dts" --append bench "$@" >"$log" ||
     { cat -- "$log" >&2; die 1 "the run failed (see above)"; }
   {
     masked "bench guest" "$root/dts/bench.dts"

@@ -9,6 +9,7 @@ namespace cadastre {
 void set_psci_conduit(PsciConduit conduit);
 [[nodiscard]] PsciConduit psci_conduit();
 
+// Says `machine: off`, the last line of every run that the hypervisor ends, and ends it.
 [[noreturn]] void power_off();
 
 }  // namespace cadastre

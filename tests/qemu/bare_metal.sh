@@ -7,6 +7,6 @@ set -euo pipefail
 config=$root/dts/bare-metal.dts
 guest=$(dtc -q -I dts -O dtb "$config" | fdtget -l - /hypervisor)
 mib=$(($(memory_of "$config" "/hypervisor/$guest") >> 20))
-expect 0 run --batch --timeout 60 --config "$config" "$@"
+expect 0 run --batch --config "$config" "$@"
 expect_line "^\[$guest\] bare-metal-guest: the device tree has $mib MiB of RAM at 0x40000000$" \
   "^\[$guest\] bare-metal-guest: ok$" "^cadastre: guest $guest: powered off" '^cadastre: audit: ok '

@@ -9,7 +9,7 @@ readonly most=10000000 most_per_gib=3000000
 
 # instructions MEMORY: sets `count`.
 instructions() {
-  expect 0 run --batch --timeout 240 --icount --memory "$1"
+  expect 0 run --batch --icount --memory "$1"
   count=$(sed -n 's/^cadastre: boot: \([0-9]*\) instructions to first guest entry.*/\1/p' "$output")
   [[ $count ]] || fail "no line with the count"
 }

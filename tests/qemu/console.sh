@@ -10,7 +10,7 @@ screen=$scratch/screen
 start() {
   : >"$screen"
   mkfifo "$scratch/keys"
-  script --quiet --return --command "$root/scripts/run.sh --timeout 150" /dev/null <"$scratch/keys" >"$screen" 2>&1 &
+  script --quiet --return --command "$root/scripts/run.sh --timeout $patience" /dev/null <"$scratch/keys" >"$screen" 2>&1 &
   child=$!
   exec {keyboard}>"$scratch/keys"
   rm "$scratch/keys"
@@ -21,7 +21,7 @@ type_line() { printf '%s\r' "$1" >&"$keyboard"; }
 # wait_for TEXT: until it is on the screen, after what was waited for before.
 seen=0
 wait_for() {
-  local deadline=$((SECONDS + 120)) rest running=yes
+  local deadline=$((SECONDS + patience)) rest running=yes
   while ((SECONDS < deadline)) && [[ $running ]]; do
     # What it said last counts too: is it over, before the screen is looked at?
     kill -0 "$child" 2>/dev/null || running=

@@ -15,7 +15,7 @@ qemu=(qemu-system-arm -cpu cortex-a15 -m 512M -nic none -display none -monitor n
 # start DTB: as it is, at 0x4400'0000. Without a kernel, QEMU puts a DTB of its own into the first MiB of RAM.
 start() {
   local status=0
-  run_batch 30 "${qemu[@]}" -M "$machine" \
+  run_batch "$patience" "${qemu[@]}" -M "$machine" \
     -device "loader,file=$binaries/tests/qemu/shim.bin,addr=0x40100000,cpu-num=0,force-raw=on" \
     -device "loader,file=$binaries/cadastre.bin,addr=0x40200000,force-raw=on" \
     -device "loader,file=$kernel,addr=0x40180000,force-raw=on" \

@@ -27,7 +27,7 @@ configure() {
 END
 }
 
-run_config() { run --batch --timeout 30 --config "$config" "$@"; }
+run_config() { run --batch --config "$config" "$@"; }
 
 case $1 in
   fails)
@@ -67,7 +67,7 @@ case $1 in
   ram-above-4-gib)
     # Below 4 GiB the machine has 3 GiB of RAM, and the hypervisor needs some of that itself.
     configure 0xc0000000 "$bare_metal"
-    expect 0 "$root/scripts/run.sh" --batch --timeout 120 --memory 6G --config "$config"
+    expect 0 run --batch --memory 6G --config "$config"
     expect_line '^\[it\] bare-metal-guest: the device tree has 3072 MiB of RAM' '^\[it\] bare-metal-guest: ok$'
     ;;
   left-out)

@@ -7,7 +7,10 @@ make_scratch
 
 # What ctest tests was built before.
 export CADASTRE_NO_BUILD=1
-run() { "$root/scripts/run.sh" "$@"; }
+run() { "$root/scripts/run.sh" --timeout "$patience" "$@"; }
+
+# Seconds after which a run hangs. No verdict depends on it: it is long enough for a machine with much else to do.
+readonly patience=${CADASTRE_PATIENCE:-900}
 output=$scratch/output
 
 fail() {
@@ -47,7 +50,7 @@ guest() {
 # boot_guests NODES RUN-OPTION...: a machine with these guests, which end well.
 boot_guests() {
   printf '/dts-v1/; / { hypervisor { compatible = "cadastre,hypervisor"; %s }; };\n' "$1" >"$scratch/guests.dts"
-  expect "${expected_status:-0}" run --batch --config "$scratch/guests.dts" --timeout 240 "${@:2}"
+  expect "${expected_status:-0}" run --batch --config "$scratch/guests.dts" "${@:2}"
 }
 
 # memory_of DTS NODE: the node's `memory`, in bytes.

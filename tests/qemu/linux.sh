@@ -9,7 +9,7 @@ config=$root/dts/$1.dts
 mib=$(($(memory_of "$config" /hypervisor/linux0) >> 20))
 # shellcheck source=scripts/lib/config.sh
 . "$root/scripts/lib/config.sh"
-expect 0 run --batch --timeout 150 --config "$config" --cpu "$2" --memory "$3"
+expect 0 run --batch --config "$config" --cpu "$2" --memory "$3"
 expect_line "^cadastre: memory: $(($(bytes "$3") >> 20)) MiB"
 expect_line "^\[linux0\] linux-guest: the device tree has $mib MiB of RAM$" '^\[linux0\] linux-guest: ok$' \
   '^cadastre: guest linux0: powered off' '^cadastre: audit: ok '

@@ -31,14 +31,14 @@ END
 
 case $1 in
   guests)
-    expect 0 run --batch --timeout 240 --smp "$2" --config "$config"
+    expect 0 run --batch --smp "$2" --config "$config"
     expect_line "^cadastre: cpus: $2 up" '^\[linux0\] linux-guest: ok$' '^\[bare0\] bare-metal-guest: ok$' \
       '^cadastre: audit: ok .* 0 guests'
     ;;
   selftest | counted)
     counted=()
     if [[ $1 == counted ]]; then counted=(--icount); fi
-    expect 0 run --batch --timeout 240 --smp "$2" "${counted[@]}" --config "$root/dts/bare-metal.dts" --append 'cma=64M selftest=mm'
+    expect 0 run --batch --smp "$2" "${counted[@]}" --config "$root/dts/bare-metal.dts" --append 'cma=64M selftest=mm'
     expect_line '^cadastre: cma: cma .* 64 MiB' '^cadastre: selftest: mm: ok 100000[0-9] operations' \
       '^\[bare0\] bare-metal-guest: ok$'
     (($(grep -c '^cadastre: audit: ok' "$output") == 2)) || fail "not two audits that are ok"

@@ -5,7 +5,7 @@ set -euo pipefail
 # shellcheck source=tests/qemu/lib.sh
 . "$(dirname -- "$0")/lib.sh"
 
-expect 0 run --batch --timeout 150 --numa 2 --memory 6G --smp 2 --append selftest=mm
+expect 0 run --batch --numa 2 --memory 6G --smp 2 --append selftest=mm
 expect_line '^cadastre: memory: 0x40000000 to 0x100000000, 3072 MiB, node 0' \
   '^cadastre: memory: 0x100000000 to 0x1c0000000, 3072 MiB, node 1' \
   '^cadastre: node 0 zone HighMem .* spanned 262144 present 262144 managed 262144' \
@@ -16,5 +16,5 @@ if grep -E '^cadastre: guest linux0: [0-9]+ KiB' "$output" | grep -vq 'node 0 zo
 fi
 
 # Half of low memory is CMA's and nobody needs it: where there is no high memory, guests borrow it.
-expect 0 run --batch --timeout 150 --memory 512M --append cma=256M
+expect 0 run --batch --memory 512M --append cma=256M
 expect_line '^cadastre: guest linux0: [0-9]+ KiB .* node 0 zone DMA' '^cadastre: guest linux0: [0-9]+ KiB .* lent by CMA areas'

@@ -36,6 +36,6 @@ mkdir "$odd"
 sed 's@"\.\./build/[^"]*@"-kernel, 1.bin@' "$root/dts/bare-metal.dts" >"$odd/-guest 1.dts"
 cp "$root/build/armv7-release/guest/bare-metal.bin" "$odd/-kernel, 1.bin"
 cd "$odd"
-TMPDIR=$odd expect 0 run --batch --timeout 60 --config '-guest 1.dts'
-TMPDIR=$odd expect 0 run --batch --timeout 60 --config "$odd/-guest 1.dts"
+TMPDIR=$odd expect 0 run --batch --config '-guest 1.dts'
+TMPDIR=$odd expect 0 run --batch --config "$odd/-guest 1.dts"
 cd "$root"

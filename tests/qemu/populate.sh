@@ -20,7 +20,7 @@ boot() {
   };
 };
 END
-  expect 0 run --batch --timeout 120 --memory "$1" --config "$scratch/config.dts"
+  expect 0 run --batch --memory "$1" --config "$scratch/config.dts"
   expect_line '^\[bare0\] bare-metal-guest: ok$' '^cadastre: audit: ok '
 }
 populated='^cadastre: guest bare0: .* MiB populated: mappings of '
@@ -39,7 +39,7 @@ case $1 in
     expect_line "${populated}1 GiB: 0, 2 MiB: 0, 4 KiB: 8192$"
     ;;
   eager-gib)
-    expect 0 run --batch --timeout 120 --memory 3G --config "$(dirname -- "$0")/eager-gib.dts"
+    expect 0 run --batch --memory 3G --config "$(dirname -- "$0")/eager-gib.dts"
     expect_line '^\[bare0\] bare-metal-guest: ok$' '^cadastre: audit: ok '
     expect_line "${populated}1 GiB: 1, 2 MiB: 4, 4 KiB: 0$"
     ;;

@@ -24,7 +24,7 @@ unpack_kernel() {
 # run_guest CPUS WORDS...: the guest of `dts` with so many CPUs; sets `agree`, `user` and `kernel`, counts of addresses.
 run_guest() {
   sed -e "s/cpus = <1>/cpus = <$1>/" -e "s@\.\./build@$root/build@" "$dts" >"$scratch/config.dts"
-  expect 0 run --batch --timeout 240 --config "$scratch/config.dts" --smp "$1" --append "check=walk ${*:2}"
+  expect 0 run --batch --config "$scratch/config.dts" --smp "$1" --append "check=walk ${*:2}"
   expect_line '^\[linux0\] linux-guest: ok$' '^cadastre: audit: ok '
   read -r agree user kernel < <(sed -n \
     "s/^cadastre: walk: \([0-9]*\) addresses of linux0 agree, 0 differ; \([0-9]*\) user's, \([0-9]*\) kernel's, .*/\1 \2 \3/p" \
@@ -35,7 +35,7 @@ run_guest() {
 case $1 in
   selftest)
     seed=${3-$((SRANDOM >> 1))}
-    expect 0 run --batch --timeout 500 --cpu "$2" --config "$root/dts/bare-metal.dts" --append "selftest=walk seed=$seed"
+    expect 0 run --batch --cpu "$2" --config "$root/dts/bare-metal.dts" --append "selftest=walk seed=$seed"
     expect_line "^cadastre: selftest: walk: 100000 trees, seed=$seed$" \
       "^cadastre: selftest: walk: ok HYP's own tables, [0-9]* addresses" \
       '^cadastre: selftest: walk: ok 100000 trees, [0-9]{7,} translations, 0 differ$' '^\[bare0\] bare-metal-guest: ok$'
