@@ -26,10 +26,6 @@ bool is_in(std::span<const MemoryRegion> regions, const PhysRange& range) {
   return reached >= range.end();
 }
 
-bool is_sensible(const PhysRange& range) {
-  return range.base.value() < kPhysicalEnd && range.size <= kPhysicalEnd - range.base.value();
-}
-
 // A module by itself. False when its bytes cannot be looked at.
 bool check_module(const GuestModule& module, const HostResources& host, Refusals& refusals) {
   if (!module.is_loaded) {
@@ -44,12 +40,6 @@ bool check_module(const GuestModule& module, const HostResources& host, Refusals
   }
   if (!is_sensible(range) || !is_in(host.memory, range)) {
     refuse(refusals, module, "{} at {} is not all in RAM: load it elsewhere", size_text(range.size).view(), range.base);
-    return false;
-  }
-  for (const PhysRange& other : host.occupied) {
-    if (!overlap(range, other)) continue;
-    refuse(refusals, module, "{} at {} overlaps what the hypervisor holds at {} to {}: load it elsewhere",
-           size_text(range.size).view(), range.base, other.base, other.end());
     return false;
   }
   return true;
@@ -137,6 +127,10 @@ bool check_guest(GuestPlan& guest, const HostResources& host, PhysReader& reader
 }
 
 }  // namespace
+
+bool is_sensible(const PhysRange& range) {
+  return range.base.value() < kPhysicalEnd && range.size <= kPhysicalEnd - range.base.value();
+}
 
 bool check_plan(Configuration& configuration, const HostResources& host, PhysReader& reader, Refusals& refusals) {
   bool is_sum_known = true;

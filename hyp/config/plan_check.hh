@@ -19,9 +19,10 @@ struct HostResources {
   std::uint64_t vcpu_overhead = 0;       // bytes a vCPU
   unsigned max_vcpus = kMaxVcpus;        // a guest, at most kMaxVcpus
   std::span<const MemoryRegion> memory;  // the machine's RAM, sorted
-  std::span<const PhysRange>
-      occupied;  // where no module can be: the hypervisor's image, the device tree, no-map memory
 };
+
+// Whether all of it is within 40 bits of address.
+[[nodiscard]] bool is_sensible(const PhysRange& range);
 
 inline constexpr std::uint64_t kMinGuestMemory = 1 << 20;
 

@@ -19,6 +19,7 @@
 #include "hyp/config/command_line.hh"
 #include "hyp/config/plan.hh"
 #include "hyp/config/plan_check.hh"
+#include "hyp/config/reserve.hh"
 #include "hyp/core/address_space.hh"
 #include "hyp/core/cma_areas.hh"
 #include "hyp/core/console.hh"
@@ -53,6 +54,7 @@ arch::Cpu boot_cpu;  // until the DTB has been read
 HostDescription host;
 Configuration configuration;
 Refusals refusals;
+Pools pools;
 PhysRange image;  // of the hypervisor, bss and boot stack included
 PhysRange dtb;
 
@@ -92,26 +94,17 @@ DeviceTree open_device_tree(PhysAddr address) {
   return *tree;
 }
 
-// What RAM there is, and what of it is taken already.
-void fill_memblock() {
+// What RAM there is, what of it is taken already, and where the pools go.
+void fill_memblock(const CommandLine& words) {
   Memblock& memblock = memory.memblock;
   for (const MemoryRegion& region : host.memory) {
     must(memblock.add(region.base, region.size, region.node), "its regions");
   }
-  must(memblock.reserve(image.base, image.size), "the image");
-  must(memblock.reserve(dtb.base, dtb.size), "the DTB");
-  for (const PhysRange& range : host.reservations) must(memblock.reserve(range.base, range.size), "/memreserve/");
-  for (const ReservedMemory& reserved : host.reserved_memory) {
-    if (!reserved.is_placed) continue;
-    must(memblock.reserve(reserved.base, reserved.size), "/reserved-memory");
-    if (reserved.no_map) must(memblock.set_flags(reserved.base, reserved.size, MemblockFlags::kNomap), "no-map");
-  }
-  if (host.initrd) must(memblock.reserve(host.initrd->base, host.initrd->size), "initrd");
-  for (const GuestPlan& guest : configuration.guests) {
-    for (const GuestModule* module : {&guest.kernel, &guest.initrd}) {
-      if (module->is_loaded) must(memblock.reserve(module->range.base, module->range.size), "a module");
-    }
-  }
+  const Pfn high_memory = frame_of(std::min(HypAddressSpace::linear_end(memblock), memblock.end_of_memory()));
+  RamReserver reserver(memblock, zone_edges(memblock, high_memory, host.zone_dma_limit), memory.reservations, refusals);
+  reserver.take(image, dtb, host, configuration);
+  reserver.place(host, words);
+  pools = reserver.pools();
   memblock.trim_memory(kPageSize);
 }
 
@@ -165,19 +158,12 @@ void report_console() {
 
 // The guests' plan against what there is. Nothing is made before all of it is known to be good.
 void check_configuration() {
-  InplaceVector<PhysRange, decltype(host.reserved_memory)::capacity() + 2> occupied;
-  bool fits = occupied.push_back(image) && occupied.push_back(dtb);
-  for (const ReservedMemory& reserved : host.reserved_memory) {
-    if (reserved.no_map) fits = fits && occupied.push_back({.base = reserved.base, .size = reserved.size});
-  }
-  CHECK(fits);
   const HostResources resources{
       .free_memory = std::uint64_t{memory.pages.free_frames()} << kPageShift,
       .guest_overhead = sizeof(Vm) + Stage2<GuestEnvironment>::kRootBytes + kSlabSlack,
       .vcpu_overhead = sizeof(Vcpu),
       .max_vcpus = kMaxVcpus,
       .memory = std::span(host.memory.begin(), host.memory.size()),
-      .occupied = std::span(occupied.begin(), occupied.size()),
   };
   MappedReader reader;
   if (!check_plan(configuration, resources, reader, refusals)) refuse_and_power_off();
@@ -210,9 +196,10 @@ void enable_checks(const CommandLine& words) {
 
 [[noreturn]] void boot_on_own_stack() {
   hyp_space.clear_fixmap(layout::Fixmap::kDtb);  // all that it says has been read
-  if (const Result<> done = init_memory(host).and_then(init_cma_areas); !done) {
+  if (const Result<> done = init_memory(host).and_then([] { return init_cma_areas(pools, refusals); }); !done) {
     refuse_to_boot("/memory: the page allocator: {}; give the machine more RAM", to_string(done.error()));
   }
+  if (!refusals.empty()) refuse_and_power_off();
   report_console();
   report_memory();
   init_devices();
@@ -251,8 +238,7 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t dtb_address, std::uint32_t 
   if (words.value("memblock") == "debug") memory.memblock.set_debug(&console);
   image = {.base = PhysAddr(load_address), .size = static_cast<std::uint64_t>(__image_end - __image_start)};
   dtb = {.base = PhysAddr(dtb_address), .size = tree.size()};
-  fill_memblock();
-  place_cma_areas(host, words, memory.memblock, refusals);
+  fill_memblock(words);
   if (!refusals.empty()) refuse_and_power_off();
   enter_final_address_space();
   const auto stack = memory.memblock.alloc(HypAddressSpace::kStackBytes, kPageSize).and_then([](PhysAddr frames) {

@@ -4,6 +4,7 @@
 #include "arch/armv7/machine.hh"
 #include "mm/base/error.hh"
 #include "mm/boot/memblock.hh"
+#include "mm/boot/reservations.hh"
 #include "mm/frames/frame.hh"
 #include "mm/frames/ownership.hh"
 #include "mm/frames/page_allocator.hh"
@@ -21,6 +22,7 @@ using ObjectsOf = SlabCache<T, arch::ArmMachine>;
 struct Memory {
   PageAllocator<arch::ArmMachine> pages{arch::machine};  // first: what its fast paths read is near the start
   Memblock memblock;
+  Reservations reservations;  // what RAM was taken for before there were pages
   Ownership ownership{pages.frames()};
   SlabAllocator<arch::ArmMachine> slabs{pages};
   SlabShrinker<arch::ArmMachine> slab_shrinker{slabs};

@@ -41,6 +41,7 @@ enum class MemblockFlags : std::uint8_t {
   kHotplug = 1,  // may be pulled out: avoided while `avoid_hotplug` is on
   kMirror = 2,   // more reliable memory: allocations come from here first, once there is any
   kNomap = 4,    // not in the linear map, never allocated
+  kPool = 8,     // of what is reserved: for a CMA area, and for nothing else
 };
 
 [[nodiscard]] constexpr MemblockFlags operator|(MemblockFlags a, MemblockFlags b) {

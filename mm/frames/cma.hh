@@ -3,8 +3,8 @@
 //   area    [ pageblock: CMA ][ pageblock: CMA ] ... free pages serve movable requests (state kCmaLent)
 //   bitmap  1 1 1 0 0 0 0 0 1 1 0 0 ...             one bit for 2^order_per_bit pages that the area has allocated
 //
-// The place comes from memblock: reserve a range of whole pageblocks before PageAllocatorBase::release, then
-// `init`. The bitmap's memory is the caller's. To take pages back from guests the allocator needs its migrator
+// The place comes from memblock: reserve a range of whole pageblocks as MemblockFlags::kPool before
+// PageAllocatorBase::release, then `init`. The bitmap's memory is the caller's. To take pages back from guests the allocator needs its migrator
 // (PageAllocatorBase::set_migrator). One `alloc` at a time looks for a place, others wait for it, so none fails while there
 // is room. Lock order: the bitmap's lock is held alone.
 #pragma once
@@ -36,8 +36,8 @@ class CmaArea {
   [[nodiscard]] static constexpr std::size_t bitmap_words(std::uint32_t pages, unsigned order_per_bit) {
     return ((pages >> order_per_bit) + 31) / 32;
   }
-  // Makes [base, base + pages), reserved until now, a CMA area. kInvalid unless that is whole pageblocks, in one
-  // zone, never given to the allocator, with a bitmap that is large enough and bits that are no more than a pageblock.
+  // Makes [base, base + pages), set aside for it until now, a CMA area. kInvalid unless that is whole pageblocks, in one
+  // zone, all of it reserved as a pool, with a bitmap that is large enough and bits that are no more than a pageblock.
   [[nodiscard]] Result<> init(std::string_view name, PageAllocatorBase& allocator, Pfn base, std::uint32_t pages,
                               unsigned order_per_bit, std::span<std::uint32_t> bitmap);
 

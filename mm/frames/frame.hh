@@ -113,7 +113,7 @@ class Frame {
   [[nodiscard]] unsigned references() const { return word().references; }
 
   // One word whose meaning goes with the state: the guest frame that a guest's block backs, the list that a
-  // free block is on, what a slab needs.
+  // free block is on, what a slab needs, whether a reserved frame is for a CMA area.
   [[nodiscard]] std::uint32_t value() const { return relaxed_load(value_); }
   void set_value(std::uint32_t value) { relaxed_store(value_, value); }
   [[nodiscard]] Gfn gfn() const { return Gfn(value()); }

@@ -8,6 +8,7 @@ namespace cadastre {
 namespace {
 
 constexpr unsigned kReclaimRounds = 16;
+constexpr std::uint32_t kSetAside = 1;  // the value of a reserved frame that a CMA area may have
 
 constexpr bool is_buddy(FrameState state) {
   return state == FrameState::kFree || state == FrameState::kCmaIdle;
@@ -23,20 +24,23 @@ unsigned largest_order(FrameIndex first, FrameIndex past) {
 
 // ---- Boot ----
 
+// Rounded down to sections, a zone's promise still holds for all of it; and so it does for a last section that RAM fills in
+// part, if RAM ends before the limit.
+ZoneEdges zone_edges(const Memblock& memblock, Pfn high_memory, PhysAddr dma_limit) {
+  const Pfn end_of_ram = frame_of(memblock.end_of_memory());
+  const auto whole_sections = [&](Pfn limit) {
+    return limit < end_of_ram ? limit.aligned_down(kFramesPerSection) : end_of_ram;
+  };
+  return {.normal = whole_sections(std::min(frame_of(dma_limit), high_memory)), .highmem = whole_sections(high_memory)};
+}
+
 void PageAllocatorBase::init_zones(const Memblock& memblock, Pfn high_memory, const PageAllocatorConfig& config) {
   distances_ = config.distances;
   log_ = config.log;
   for (unsigned id = 0; id < kMaxZones; ++id) {
     zones_[id].init(frames_, static_cast<NodeId>(id / kZoneKinds), static_cast<ZoneKind>(id % kZoneKinds));
   }
-  // Rounded down to sections, a zone's promise still holds for all of it; and so it does for a last section that RAM fills in
-  // part, if RAM ends before the limit.
-  const Pfn end_of_ram = frame_of(memblock.end_of_memory());
-  const auto whole_sections = [&](Pfn limit) {
-    return limit < end_of_ram ? limit.aligned_down(kFramesPerSection) : end_of_ram;
-  };
-  const Pfn normal = whole_sections(std::min(frame_of(config.dma_limit), high_memory));
-  const Pfn highmem = whole_sections(high_memory);
+  const auto [normal, highmem] = zone_edges(memblock, high_memory, config.dma_limit);
   for (Section& section : frames_.sections()) {
     ZoneKind kind = ZoneKind::kDma;
     if (Pfn(section.first_pfn) >= normal) kind = ZoneKind::kNormal;
@@ -60,7 +64,19 @@ void PageAllocatorBase::release(const Memblock& memblock) {
     const Pfn past = frame_of(end);
     if (first < past) release_range(frames_.index_of(first), frames_.index_of(past - 1) + 1);
   });
+  for (const MemblockRegion& region : memblock.reserved().all()) {
+    if (has(region.flags, MemblockFlags::kPool)) set_aside(region);
+  }
   update_after_adoption();
+}
+
+// Only where there is RAM, and only whole pages.
+void PageAllocatorBase::set_aside(const MemblockRegion& reserved) {
+  const Pfn past = frame_of(reserved.end());
+  for (Pfn page = frame_of(reserved.base.aligned_up(kPageSize)); page < past; page += 1) {
+    Frame* frame = frames_.find(page);
+    if (frame != nullptr && frame->packed() == 0) frame->set_value(kSetAside);
+  }
 }
 
 void PageAllocatorBase::release_range(FrameIndex first, FrameIndex past) {
@@ -88,7 +104,9 @@ Result<> PageAllocatorBase::adopt_cma(Pfn first, Pfn past) {
   const FrameIndex end = *range + (past - first);
   if (*range % kPagesPerBlock != 0 || end % kPagesPerBlock != 0) return std::unexpected(Error::kInvalid);
   for (FrameIndex i = *range; i < end; ++i) {
-    if (frames_[frames_.head_of(i)].packed() != 0) return std::unexpected(Error::kInvalid);
+    if (frames_[frames_.head_of(i)].packed() != 0 || frames_[i].value() != kSetAside) {
+      return std::unexpected(Error::kInvalid);
+    }
   }
   for (FrameIndex i = *range; i < end; i += kPagesPerBlock) {
     Zone& zone = zone_of(i);

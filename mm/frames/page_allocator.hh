@@ -100,19 +100,28 @@ struct AuditFailure {
   std::string_view what;
 };
 
+// Where the zones NORMAL and HIGHMEM begin, on each node; at the end of RAM, or above, for one without memory.
+struct ZoneEdges {
+  Pfn normal;
+  Pfn highmem;
+};
+// Memory from `high_memory` on is out of the linear map's reach, memory from `dma_limit` on out of some DMA master's.
+[[nodiscard]] ZoneEdges zone_edges(const Memblock& memblock, Pfn high_memory, PhysAddr dma_limit);
+
 // Everything that does not depend on the machine's type.
 class PageAllocatorBase {
  public:
   PageAllocatorBase(const PageAllocatorBase&) = delete;
   PageAllocatorBase& operator=(const PageAllocatorBase&) = delete;
 
-  // Gives all that is free in `memblock` to the zones; memblock is not used for allocation after. Once.
+  // Gives all that is free in `memblock` to the zones, and sets aside for CMA areas what it has reserved as kPool; memblock is
+  // not used for allocation after. Once.
   void release(const Memblock& memblock);
   // Reserved frames become free: modules that were copied, the boot code. [first, past) is RAM in one zone
   // and was not given before.
   void adopt(Pfn first, Pfn past);
   // The same for what will be a CMA area: whole pageblocks, usable by movable allocations until the area
-  // wants them. kInvalid when the edges are not pageblocks' or a frame is not reserved.
+  // wants them. kInvalid when the edges are not pageblocks', and for frames that were not set aside for one, or are one.
   [[nodiscard]] Result<> adopt_cma(Pfn first, Pfn past);
 
   // The CPU's memory is nearest to it on `nid`. Before the CPU allocates.
@@ -260,6 +269,7 @@ class PageAllocatorBase {
   void set_list_sizes();
   void update_after_adoption();
   void release_range(FrameIndex first, FrameIndex past);
+  void set_aside(const MemblockRegion& reserved);
   [[nodiscard]] FrameIndex alloc_from_zones(unsigned cpu, NodeId nid, unsigned order, AllocFlags flags, Mark mark);
   [[nodiscard]] static FrameIndex block_from_zone(Zone& zone, unsigned order, MigrateType type, AllocFlags flags);
   // Rare enough to be by itself, so that whoever wants a block does not carry its registers.

@@ -28,7 +28,7 @@ struct MemoryRegion : PhysRange {  // not empty
 // A child of /reserved-memory; a `reg` of several entries makes several. Either it has its place, or its
 // size, alignment and the ranges it may be placed in (none: anywhere).
 struct ReservedMemory {
-  FixedString<31> name;
+  DtPath path;
   bool is_placed = false;
   PhysAddr base;  // when placed
   std::uint64_t size = 0;
@@ -38,6 +38,9 @@ struct ReservedMemory {
   bool reusable = false;
   bool is_shared_dma_pool = false;
   bool is_cma_default = false;  // linux,cma-default
+
+  // Its node's, unit address included.
+  [[nodiscard]] std::string_view name() const { return path.view().substr(path.view().rfind('/') + 1); }
 };
 
 struct HostCpu {

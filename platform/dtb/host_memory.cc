@@ -71,7 +71,7 @@ void add_reserved(const DtNode& node, const ReservedMemory& entry, HostDescripti
 
 void read_reserved_child(const DtNode& node, DtCells cells, HostDescription& host, Refusals& refusals) {
   ReservedMemory entry;
-  (void)entry.name.assign(node.name());  // for people: a long name may be cut
+  entry.path = node.path();
   entry.no_map = node.has("no-map");
   entry.reusable = node.has("reusable");
   entry.is_shared_dma_pool = node.is_compatible("shared-dma-pool");

@@ -13,7 +13,6 @@ namespace cadastre {
 namespace {
 
 constexpr std::array<MemoryRegion, 1> kMemory = {MemoryRegion{{PhysAddr(0x4000'0000), 1U << 30}}};
-constexpr std::array<PhysRange, 1> kOccupied = {PhysRange{.base = PhysAddr(0x4000'0000), .size = 2U << 20}};
 constexpr PhysAddr kFiles(0x5000'0000);  // where the rest of the input lies
 constexpr std::uint64_t kFree = 768U << 20;
 
@@ -103,11 +102,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   CHECK(is_read == refusals.empty());
   if (!tree) return 0;
   // The plan is checked even if the reader has refused some of it: that must not be worse than wrong.
-  const HostResources host{.free_memory = kFree,
-                           .guest_overhead = 0x8000,
-                           .vcpu_overhead = 0x4000,
-                           .memory = kMemory,
-                           .occupied = kOccupied};
+  const HostResources host{.free_memory = kFree, .guest_overhead = 0x8000, .vcpu_overhead = 0x4000, .memory = kMemory};
   Ram ram({data + tree->size(), size - tree->size()}, configuration);
   const bool is_good = check_plan(configuration, host, ram, refusals);
   CHECK(is_good == refusals.empty());

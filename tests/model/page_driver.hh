@@ -86,7 +86,7 @@ class PageDriver final : private Migrator, private OtherCpus, private Shrinker {
 
   void set_up() {
     require(memblock_.add(PhysAddr(kBase), kLocal, 0) && memblock_.add(PhysAddr(3 * kGiB), kRemote, 1) &&
-                memblock_.reserve(PhysAddr(kAreaBase), kAreaPages * kPageSize) &&
+                memblock_.reserve(PhysAddr(kAreaBase), kAreaPages * kPageSize, kNoNode, MemblockFlags::kPool) &&
                 memblock_.reserve(PhysAddr(kLateBase), kLatePages * kPageSize),
             "memblock");
     memblock_.set_current_limit(address_of(machine_.high_memory()));

@@ -180,6 +180,33 @@ TEST_CASE("cma: what makes no sense is refused") {
   f.check_audit();
 }
 
+TEST_CASE("cma: only what memblock reserved for a pool becomes an area, to the last frame") {
+  constexpr std::uint64_t kBase = kGiB + 4 * kMiB;
+  const auto make = [](PageFixture& f) {
+    std::array<std::uint32_t, CmaArea::bitmap_words(1024, 0)> words{};
+    CmaArea made;
+    return made.init("test", f.pages, frame_of(PhysAddr(kBase)), 1024, 0, words);
+  };
+  PageFixture pool({{.base = kGiB, .size = 16 * kMiB}}, {.reserve_base = kBase, .reserve_size = 4 * kMiB});
+  CHECK(make(pool).has_value());
+  PageFixture image({{.base = kGiB, .size = 16 * kMiB}},
+                    {.reserve_base = kBase, .reserve_size = 4 * kMiB, .reserve_flags = MemblockFlags::kNone});
+  CHECK_EQ(make(image).error(), Error::kInvalid);
+  CHECK_EQ(image.counts().cma_idle, 0);
+  // Whoever reserved a page of it before keeps that.
+  FakeMachine machine({{.base = kGiB, .size = 16 * kMiB}});
+  Memblock memblock;
+  PageAllocator<FakeMachine> pages(machine);
+  REQUIRE(memblock.add(PhysAddr(kGiB), 16 * kMiB));
+  REQUIRE(memblock.reserve(PhysAddr(kBase + 2 * kMiB), kPageSize));
+  REQUIRE(memblock.reserve(PhysAddr(kBase), 4 * kMiB, kNoNode, MemblockFlags::kPool));
+  REQUIRE(pages.init(memblock));
+  pages.release(memblock);
+  std::array<std::uint32_t, CmaArea::bitmap_words(1024, 0)> words{};
+  CmaArea area_over_it;
+  CHECK_EQ(area_over_it.init("test", pages, frame_of(PhysAddr(kBase)), 1024, 0, words).error(), Error::kInvalid);
+}
+
 TEST_CASE("cma: when the Nth allocation fails, everything is as before") {
   CmaFixture f;
   FakeGuest guest(f, 1);

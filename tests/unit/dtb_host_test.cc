@@ -88,7 +88,7 @@ TEST_CASE("what is reserved is told with all that is said of it") {
   REQUIRE_EQ(host.reservations.size(), 1);
   CHECK(host.reservations[0].end() == PhysAddr(0x4800'3000));
   REQUIRE_EQ(host.reserved_memory.size(), 3);
-  CHECK_EQ(host.reserved_memory[0].name.view(), "firmware@50000000");
+  CHECK_EQ(host.reserved_memory[0].name(), "firmware@50000000");
   CHECK(host.reserved_memory[0].no_map);
   CHECK(host.reserved_memory[1].base == PhysAddr(0x5010'0000));
   CHECK_EQ(host.reserved_memory[1].size, 0x2000);

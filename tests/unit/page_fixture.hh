@@ -28,13 +28,14 @@ struct PageFixture {
     PageAllocatorConfig config{};
     std::uint64_t reserve_base = 0;
     std::uint64_t reserve_size = 0;
+    MemblockFlags reserve_flags = MemblockFlags::kPool;
   };
 
   explicit PageFixture(std::uint64_t size) : PageFixture({{.base = kGiB, .size = size}}, Options()) {}
   PageFixture(const std::vector<FakeBank>& banks, Options options)
       : machine(banks, options.high_memory), pages(machine) {
     for (const FakeBank& bank : banks) REQUIRE(memblock.add(PhysAddr(bank.base), bank.size, bank.nid));
-    REQUIRE(memblock.reserve(PhysAddr(options.reserve_base), options.reserve_size));
+    REQUIRE(memblock.reserve(PhysAddr(options.reserve_base), options.reserve_size, kNoNode, options.reserve_flags));
     memblock.set_current_limit(options.high_memory);
     options.config.dma_limit = options.dma_limit;
     options.config.log = &log;
