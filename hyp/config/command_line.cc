@@ -82,6 +82,9 @@ constexpr KnownWord kKnownWords[] = {
     {.key = "batch", .form = "batch", .is_right = is_lone},
     {.key = "bench", .form = "bench", .is_right = is_lone},
     {.key = "memblock", .form = "memblock=debug", .is_right = [](const auto& word) { return word.value == "debug"; }},
+    {.key = "debug",
+     .form = "debug=poison,history,slab or some of them",
+     .is_right = [](const auto& word) { return parse_debug(word.value).has_value(); }},
     {.key = "cma", .form = "cma=SIZE[@BASE[-LIMIT]]", .is_right = [](const auto& word) { return word.has_value; }},
     {.key = "selftest",
      .form = "selftest=mm or selftest=walk",
@@ -147,6 +150,25 @@ std::optional<std::string_view> CommandLine::value(std::string_view key) const {
 std::optional<std::uint64_t> CommandLine::size(std::string_view key) const {
   const auto text = value(key);
   return text ? parse_size(*text) : std::nullopt;
+}
+
+std::optional<DebugChecks> parse_debug(std::string_view text) {
+  DebugChecks checks;
+  for (;;) {
+    const std::size_t comma = text.find(',');
+    const std::string_view word = text.substr(0, comma);
+    if (word == "poison") {
+      checks.poison = true;
+    } else if (word == "history") {
+      checks.history = true;
+    } else if (word == "slab") {
+      checks.slab = true;
+    } else {
+      return std::nullopt;
+    }
+    if (comma == std::string_view::npos) return checks;
+    text.remove_prefix(comma + 1);
+  }
 }
 
 std::optional<std::uint64_t> parse_size(std::string_view text) {

@@ -58,6 +58,14 @@ class CommandLine::Iterator {
 // default. What `cma=` says is for who places it.
 void check_command_line(const CommandLine& line, Refusals& refusals);
 
+// What the memory manager checks on top of what it always does: `debug=WORD[,WORD...]`, the whole text, or nothing.
+struct DebugChecks {
+  bool poison = false;   // free pages and objects are filled, and looked at when they are allocated
+  bool history = false;  // who last allocated and freed each page and object, for reports
+  bool slab = false;     // red zones around objects
+};
+[[nodiscard]] std::optional<DebugChecks> parse_debug(std::string_view text);
+
 // Decimal, or hexadecimal after 0x; then at most one of K, M, G (binary). The whole text, or nothing.
 [[nodiscard]] std::optional<std::uint64_t> parse_size(std::string_view text);
 

@@ -131,6 +131,10 @@ void report_memory() {
                                  : 0;
   console.print("memory: {} MiB, {} MiB of it above the linear map", bytes >> 20, high >> 20);
   memory.pages.print_zones(console);
+  // Zones are by what devices reach, and what is not in the linear map is HIGHMEM.
+  if (host.zone_dma_limit >= std::min(address_of(arch::machine.high_memory()), memory.memblock.end_of_memory())) {
+    console.print("memory: no zone NORMAL: devices reach all of the linear map, so that it is zone DMA");
+  }
   // The objects of Memory hold zones, free lists, CPUs' lists, memblock's first arrays.
   const FrameTable& frames = memory.pages.frames();
   const std::size_t of_frames = frames.count() * sizeof(Frame);
@@ -196,7 +200,10 @@ void enable_checks(const CommandLine& words) {
 
 [[noreturn]] void boot_on_own_stack() {
   hyp_space.clear_fixmap(layout::Fixmap::kDtb);  // all that it says has been read
-  if (const Result<> done = init_memory(host).and_then([] { return init_cma_areas(pools, refusals); }); !done) {
+  const CommandLine words(host.hypervisor_bootargs.view());
+  const DebugChecks checks = words.value("debug").and_then(parse_debug).value_or(DebugChecks{});
+  const auto init_areas = [] { return init_cma_areas(pools, refusals); };
+  if (const Result<> done = init_memory(host, checks).and_then(init_areas); !done) {
     refuse_to_boot("/memory: the page allocator: {}; give the machine more RAM", to_string(done.error()));
   }
   if (!refusals.empty()) refuse_and_power_off();
@@ -207,7 +214,6 @@ void enable_checks(const CommandLine& words) {
   check_configuration();
   const unsigned cpus = start_secondary_cpus(host, image.base);
   console.print("cpus: {} up", cpus);
-  const CommandLine words(host.hypervisor_bootargs.view());
   run_selftests(words, cpus);
   if (words.has("bench")) run_benchmarks();
   enable_checks(words);

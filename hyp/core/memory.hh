@@ -2,6 +2,7 @@
 #pragma once
 
 #include "arch/armv7/machine.hh"
+#include "hyp/config/command_line.hh"
 #include "mm/base/error.hh"
 #include "mm/boot/memblock.hh"
 #include "mm/boot/reservations.hh"
@@ -45,7 +46,7 @@ inline void free_table(PhysAddr table) {
 }
 
 // From memblock to the page allocator, the slab caches, the pools, and vmalloc, once the linear map is up. memblock
-// allocates nothing afterwards.
-[[nodiscard]] Result<> init_memory(const HostDescription& host);
+// allocates nothing afterwards. `checks` are on from the first page on.
+[[nodiscard]] Result<> init_memory(const HostDescription& host, const DebugChecks& checks);
 
 }  // namespace cadastre

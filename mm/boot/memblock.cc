@@ -452,6 +452,16 @@ bool Memblock::is_region_reserved(PhysAddr base, std::uint64_t size) const {
   return overlaps(reserved_, base, size);
 }
 
+bool Memblock::is_all_reserved(PhysAddr base, std::uint64_t size) const {
+  const PhysAddr end = base + capped(base, size);
+  for (const MemblockRegion& region : reserved_.all()) {
+    if (region.end() <= base) continue;
+    if (region.base > base) break;
+    base = region.end();
+  }
+  return base >= end;
+}
+
 bool Memblock::overlaps_memory(PhysAddr base, std::uint64_t size) const {
   return overlaps(memory_, base, size);
 }

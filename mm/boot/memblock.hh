@@ -95,11 +95,17 @@ class Memblock {
                                  MemblockFlags flags = MemblockFlags::kNone);
   // Takes [base, base + size) out of `reserved`, whoever put it there: it is free again.
   [[nodiscard]] Result<> phys_free(PhysAddr base, std::uint64_t size);
-  // The same by the address in the linear map; nullptr is nothing to free.
+  // What an allocation returned, by its address in the linear map; nullptr is nothing to free. kCorrupt, and nothing changes,
+  // unless all of it is reserved.
   template <Machine M>
   [[nodiscard]] Result<> free(M& machine, const void* pointer, std::uint64_t size) {
     if (pointer == nullptr) return {};
-    return phys_free(machine.linear_address(pointer), size);
+    const PhysAddr base = machine.linear_address(pointer);
+    if (!is_all_reserved(base, size)) {
+      say("wrong free of", base, size);
+      return std::unexpected(Error::kCorrupt);
+    }
+    return phys_free(base, size);
   }
 
   // The node or the flags of what is in `memory` within the range (the node of what is in `reserved`); ranges split
@@ -173,7 +179,8 @@ class Memblock {
   [[nodiscard]] bool is_reserved(PhysAddr address) const;
   [[nodiscard]] bool is_region_memory(PhysAddr base, std::uint64_t size) const;    // all of it
   [[nodiscard]] bool is_region_reserved(PhysAddr base, std::uint64_t size) const;  // any of it
-  [[nodiscard]] bool overlaps_memory(PhysAddr base, std::uint64_t size) const;     // any of it
+  [[nodiscard]] bool is_all_reserved(PhysAddr base, std::uint64_t size) const;
+  [[nodiscard]] bool overlaps_memory(PhysAddr base, std::uint64_t size) const;  // any of it
 
   // What is free, each call `visit(PhysAddr start, PhysAddr end, NodeId nid)`, upwards (or downwards); only
   // of `nid` unless that is kNoNode. kNomap and kMirror in `flags` mean: kNomap memory too, only kMirror

@@ -98,17 +98,24 @@ Result<Pfn> CmaArea::search(unsigned cpu, std::uint32_t want, unsigned align_ord
 
 Result<> CmaArea::release(unsigned cpu, Pfn first, std::uint32_t count) {
   const std::uint32_t unit = 1U << order_per_bit_;
-  if (!contains(first) || count == 0 || count > pages_ - (first - base_) || (first - base_) % unit != 0) {
+  const auto refuse = [&]() -> Result<> {
+    allocator_->report("CMA: release of what is not allocated", first);
     return std::unexpected(Error::kInvalid);
-  }
+  };
+  if (!contains(first) || count == 0 || count > pages_ - (first - base_) || (first - base_) % unit != 0)
+    return refuse();
   const std::uint32_t bit = (first - base_) >> order_per_bit_;
   const std::uint32_t want = bits_for(count);
-  {
+  // Of several who release the same, one does, and the others find it free.
+  const Turn turn(*this);
+  const auto is_allocated = [&] {
     const SpinlockGuard guard(lock_);
     for (std::uint32_t i = bit; i < bit + want; ++i) {
-      if (!test(i)) return std::unexpected(Error::kInvalid);
+      if (!test(i)) return false;
     }
-  }
+    return true;
+  };
+  if (!is_allocated()) return refuse();
   // The bits stay set until the pages are free: nobody looks for them before.
   if (const auto freed = allocator_->free_contig_range(cpu, first, first + (want << order_per_bit_)); !freed)
     return freed;

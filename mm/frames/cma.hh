@@ -4,9 +4,9 @@
 //   bitmap  1 1 1 0 0 0 0 0 1 1 0 0 ...             one bit for 2^order_per_bit pages that the area has allocated
 //
 // The place comes from memblock: reserve a range of whole pageblocks as MemblockFlags::kPool before
-// PageAllocatorBase::release, then `init`. The bitmap's memory is the caller's. To take pages back from guests the allocator needs its migrator
-// (PageAllocatorBase::set_migrator). One `alloc` at a time looks for a place, others wait for it, so none fails while there
-// is room. Lock order: the bitmap's lock is held alone.
+// PageAllocatorBase::release, then `init`. The bitmap's memory is the caller's. To take pages back from guests the allocator
+// needs its migrator (PageAllocatorBase::set_migrator). One `alloc` or `release` at a time, others wait for it, so none fails
+// while there is room, and what two release at once is released once. Lock order: the bitmap's lock is held alone.
 #pragma once
 
 #include <atomic>
@@ -45,8 +45,8 @@ class CmaArea {
   // Their contents are undefined. kNoMemory when no place is free or can be freed, kInvalid for a count of 0 or above
   // the area's pages, and for an align_order above kMaxOrder.
   [[nodiscard]] Result<Pfn> alloc(unsigned cpu, std::uint32_t count, unsigned align_order);
-  // All or some of what `alloc` returned, in units of 2^order_per_bit pages. kInvalid, and nothing changes, for
-  // what is not allocated.
+  // All or some of what `alloc` returned, in units of 2^order_per_bit pages. kInvalid, reported, and nothing
+  // changes, for what is not allocated.
   [[nodiscard]] Result<> release(unsigned cpu, Pfn first, std::uint32_t count);
 
   [[nodiscard]] std::string_view name() const { return name_; }

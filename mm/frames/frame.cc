@@ -48,7 +48,7 @@ Result<FrameTable::Layout> FrameTable::measure(const Memblock& memblock) {
       ++layout.leaves;
     }
   });
-  if (layout.sections == 0 || layout.sections >= kAbsent) return std::unexpected(Error::kOutOfRange);
+  if (layout.sections == 0 || layout.sections > kMaxSections) return std::unexpected(Error::kOutOfRange);
   return layout;
 }
 
@@ -56,7 +56,7 @@ void FrameTable::lay_out(const Layout& layout, std::byte* memory, const Memblock
   // All zero is what a Frame and a Section start as, so the objects begin their life as they are.
   frames_ = reinterpret_cast<Frame*>(memory);
   sections_ = reinterpret_cast<Section*>(frames_ + std::size_t{layout.sections} * kFramesPerSection);
-  leaves_ = reinterpret_cast<std::uint16_t*>(sections_ + layout.sections);
+  leaves_ = reinterpret_cast<std::uint32_t*>(sections_ + layout.sections);
   page_lists_ = reinterpret_cast<std::uint8_t*>(leaves_ + std::size_t{layout.leaves} * kLeafSize);
   metadata_size_ = layout.bytes();
   std::uninitialized_fill_n(leaves_, layout.leaves * kLeafSize, kAbsent);
@@ -64,8 +64,7 @@ void FrameTable::lay_out(const Layout& layout, std::byte* memory, const Memblock
   for_each_section(memblock, [&](std::uint64_t section, NodeId nid) {
     std::uint16_t& root = roots_[static_cast<std::size_t>(section / kLeafSize)];
     if (root == 0) root = ++leaf;
-    leaves_[root * kLeafSize + static_cast<std::size_t>(section % kLeafSize)] =
-        static_cast<std::uint16_t>(section_count_);
+    leaves_[root * kLeafSize + static_cast<std::size_t>(section % kLeafSize)] = section_count_;
     sections_[section_count_] = {.first_pfn = static_cast<std::uint32_t>(section * kFramesPerSection),
                                  .pageblocks = {static_cast<std::uint8_t>(MigrateType::kMovable),
                                                 static_cast<std::uint8_t>(MigrateType::kMovable)},

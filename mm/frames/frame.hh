@@ -224,14 +224,15 @@ class FrameTable {
   static constexpr unsigned kPfnBits = 28;  // 40-bit addresses [ARMv7 B3.6]
   static constexpr unsigned kRootShift = 18;
   static constexpr std::uint32_t kLeafSize = 1U << (kRootShift - kMaxOrder);
-  static constexpr std::uint16_t kAbsent = 0xffff;
+  static constexpr std::uint32_t kMaxSections = 1U << 16U;  // 256 GiB
+  static constexpr std::uint32_t kAbsent = kMaxSections;
 
   struct Layout {
     std::uint32_t sections = 0;
     std::uint32_t leaves = 1;  // the first is the absent one
     [[nodiscard]] std::size_t bytes() const {
       return sections * (kFramesPerSection * sizeof(Frame) + sizeof(Section) + 2) +
-             leaves * kLeafSize * sizeof(std::uint16_t);
+             leaves * kLeafSize * sizeof(std::uint32_t);
     }
   };
   template <class Visit>
@@ -245,7 +246,7 @@ class FrameTable {
   Frame* frames_ = nullptr;
   std::uint8_t* page_lists_ = nullptr;  // by pageblock
   Section* sections_ = nullptr;
-  std::uint16_t* leaves_ = nullptr;
+  std::uint32_t* leaves_ = nullptr;
   std::uint32_t section_count_ = 0;
   std::size_t metadata_size_ = 0;
   std::array<std::uint16_t, 1U << (kPfnBits - kRootShift)> roots_{};

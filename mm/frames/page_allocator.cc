@@ -50,12 +50,23 @@ void PageAllocatorBase::init_zones(const Memblock& memblock, Pfn high_memory, co
   for (const MemblockRegion& region : memblock.memory().all()) {
     Pfn page = frame_of(region.base.aligned_up(kPageSize));
     const Pfn past = frame_of(region.end());
+    report_shared_section(region.nid, page, past);
     while (page < past) {
       const Pfn next = std::min(past, page.aligned_down(kFramesPerSection) + kFramesPerSection);
       zone_of(frames_.index_of(page)).add_present(page, next);
       page = next;
     }
   }
+}
+
+// A section is of one node: that of its first RAM. What another node has of it counts as that one's.
+void PageAllocatorBase::report_shared_section(NodeId nid, Pfn first, Pfn past) {
+  if (log_ == nullptr || nid == kNoNode || first >= past) return;
+  const NodeId owner = frames_.section_of(frames_.index_of(first)).nid;
+  if (owner == nid) return;
+  const Pfn end = std::min(past, first.aligned_down(kFramesPerSection) + kFramesPerSection);
+  log_->print("pages: node {} begins at {}, inside 4 MiB of node {}: {} KiB of it count as node {}'s", nid,
+              address_of(first), owner, (end - first) * (kPageSize >> 10U), owner);
 }
 
 void PageAllocatorBase::release(const Memblock& memblock) {
@@ -344,6 +355,8 @@ Result<> PageAllocatorBase::refuse_free(Pfn block, unsigned order) {
     report("free with the wrong order", block);
   } else if (word.state == FrameState::kSlab) {
     report("free of a slab", block);
+  } else if (word.references == 0) {
+    report("free of a block that is kept aside", block);
   } else {
     report(word.state == FrameState::kDmaPinned ? "free of a pinned block" : "free of a shared block", block);
   }
@@ -436,6 +449,30 @@ void PageAllocatorBase::set_fault_injector(FaultInjector* fault) {
   for (unsigned cpu = 0; cpu < kMaxCpus; ++cpu) drain(cpu);
   fault_ = fault;
   set_list_sizes();
+}
+
+Result<> PageAllocatorBase::hold(Pfn block, unsigned order) {
+  Frame* frame = frames_.find(block);
+  FrameWord word = frame == nullptr ? FrameWord{} : frame->word();
+  if (word.state != FrameState::kHyp || word.order != order || word.references != 1) {
+    report("what is not in use cannot be kept aside", block);
+    return std::unexpected(Error::kCorrupt);
+  }
+  word.references = 0;
+  frame->set_word(word);
+  return {};
+}
+
+Result<> PageAllocatorBase::unhold(Pfn block) {
+  Frame* frame = frames_.find(block);
+  FrameWord word = frame == nullptr ? FrameWord{} : frame->word();
+  if (word.state != FrameState::kHyp || word.references != 0) {
+    report("what is not kept aside cannot be taken back", block);
+    return std::unexpected(Error::kCorrupt);
+  }
+  word.references = 1;
+  frame->set_word(word);
+  return {};
 }
 
 void PageAllocatorBase::report(std::string_view what, Pfn pfn) {

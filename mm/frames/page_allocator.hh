@@ -137,10 +137,18 @@ class PageAllocatorBase {
   [[nodiscard]] Result<> alloc_contig_range(unsigned cpu, Pfn first, Pfn past, FrameState state);
   // The same for who looks at many places: asks no other CPU for its pages, and says what is in the way.
   [[nodiscard]] std::expected<void, Obstacle> take_contig_range(unsigned cpu, Pfn first, Pfn past, FrameState state);
+  // kCorrupt, reported, and nothing changes, unless all of them are such single pages.
   [[nodiscard]] Result<> free_contig_range(unsigned cpu, Pfn first, Pfn past);
   // Keeps a range of whole pageblocks from being allocated from, and ends that.
   [[nodiscard]] Result<> isolate(Pfn first, Pfn past);
   void unisolate(Pfn first, Pfn past);
+
+  // Keeps a block of the hypervisor's from being freed, and ends that: for who puts it aside. kCorrupt, reported, and nothing
+  // changes, for what is not in use with that order, or not kept aside.
+  [[nodiscard]] Result<> hold(Pfn block, unsigned order);
+  [[nodiscard]] Result<> unhold(Pfn block);
+  // Counts what is wrong with a frame, and says it in the log.
+  void report(std::string_view what, Pfn pfn);
 
   // Gives a CPU's listed pages back to the zones. On that CPU.
   void drain(unsigned cpu);
@@ -285,7 +293,7 @@ class PageAllocatorBase {
   [[nodiscard]] std::uint32_t batch(unsigned list) const { return batches_[list / kListedTypes]; }
   [[nodiscard]] Zone& zone_of_list(unsigned list) { return zones_[list / kListedTypes]; }
   void drain_chain(unsigned list, FrameIndex head);
-  void report(std::string_view what, Pfn pfn);
+  void report_shared_section(NodeId nid, Pfn first, Pfn past);
 
   [[nodiscard]] Result<FrameIndex> contiguous(Pfn first, Pfn past);
   [[nodiscard]] bool may_take(FrameIndex first, FrameIndex end, FrameState state) const;

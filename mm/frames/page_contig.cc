@@ -202,6 +202,14 @@ Result<> PageAllocatorBase::alloc_contig_range(unsigned cpu, Pfn first, Pfn past
 Result<> PageAllocatorBase::free_contig_range(unsigned cpu, Pfn first, Pfn past) {
   const auto begin = contiguous(first, past);
   if (!begin) return std::unexpected(begin.error());
+  // All of them, or none.
+  for (FrameIndex i = *begin; i < *begin + (past - first); ++i) {
+    const FrameWord word = frames_[i].word();
+    const bool is_page = word.state == FrameState::kDmaPinned || word.state == FrameState::kHyp;
+    if (is_page && word.order == 0 && word.references == 1) continue;
+    report("free of a range that is not the caller's", frames_.pfn_of(i));
+    return std::unexpected(Error::kCorrupt);
+  }
   for (Pfn page = first; page < past; page += 1) {
     Frame& frame = frames_[frames_.index_of(page)];
     FrameWord word = frame.word();

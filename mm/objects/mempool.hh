@@ -26,6 +26,7 @@
 #include <string_view>
 #include <utility>
 
+#include "mm/base/check.hh"
 #include "mm/base/error.hh"
 #include "mm/base/spinlock.hh"
 #include "mm/frames/alloc_flags.hh"
@@ -38,7 +39,10 @@ namespace cadastre {
 template <class S>
 concept PoolSource = requires(S& source, typename S::Element element, AllocFlags flags) {
   { source.allocate(flags) } -> std::same_as<Result<typename S::Element>>;
-  source.release(element);
+  // Each refuses, and reports, what is not in use (or, for `take_back`, not set aside).
+  { source.release(element) } -> std::same_as<Result<>>;
+  { source.set_aside(element) } -> std::same_as<Result<>>;
+  { source.take_back(element) } -> std::same_as<Result<>>;
   source.clear(element);
   // A link for whoever owns the element.
   { source.next(element) } -> std::same_as<typename S::Element>;
@@ -65,6 +69,7 @@ class Mempool {
         release(spare);
         return std::unexpected(element.error());
       }
+      CHECK(source_.set_aside(*element));
       push(spare, *element);
     }
     {
@@ -90,16 +95,20 @@ class Mempool {
     if (flags.has(kNoRetry)) return std::unexpected(Error::kNoMemory);
     return source_.allocate(flags);
   }
-  void free(Element element) {
+  // A wrong element is reported and stops the machine.
+  void free(Element element) { CHECK(try_free(element)); }
+  // The same, but an element that is not in use, or in the reserve, is reported and answered with kCorrupt, and changes nothing.
+  [[nodiscard]] Result<> try_free(Element element) {
     if (available_.load(std::memory_order_relaxed) < min_nr_.load(std::memory_order_relaxed)) [[unlikely]] {
       const SpinlockGuard guard(lock_);
       if (reserve_.count < min_nr_.load(std::memory_order_relaxed)) {
+        if (const Result<> aside = source_.set_aside(element); !aside) return aside;
         push(reserve_, element);
         publish();
-        return;
+        return {};
       }
     }
-    source_.release(element);
+    return source_.release(element);
   }
 
   [[nodiscard]] unsigned min_nr() const { return min_nr_.load(std::memory_order_relaxed); }
@@ -112,6 +121,7 @@ class Mempool {
     unsigned count = 0;
   };
 
+  // What is in a chain is set aside.
   void push(Chain& chain, Element element) {
     source_.set_next(element, chain.head);
     chain.head = element;
@@ -124,12 +134,17 @@ class Mempool {
     return element;
   }
   void release(Chain& chain) {
-    while (chain.count != 0) source_.release(pop(chain));
+    while (chain.count != 0) {
+      const Element element = pop(chain);
+      CHECK(source_.take_back(element));
+      CHECK(source_.release(element));
+    }
   }
   std::optional<Element> take() {
     const SpinlockGuard guard(lock_);
     if (reserve_.count == 0) return std::nullopt;
     const Element element = pop(reserve_);
+    CHECK(source_.take_back(element));
     publish();
     return element;
   }
@@ -153,7 +168,9 @@ class PoolPages {
       : pages_(pages), order_(order), flags_(flags) {}
 
   [[nodiscard]] Result<Pfn> allocate(AllocFlags flags) { return pages_.alloc(order_, flags_ | flags); }
-  void release(Pfn block) { pages_.free(block, order_); }
+  [[nodiscard]] Result<> release(Pfn block) { return pages_.try_free(block, order_); }
+  [[nodiscard]] Result<> set_aside(Pfn block) { return pages_.hold(block, order_); }
+  [[nodiscard]] Result<> take_back(Pfn block) { return pages_.unhold(block); }
   void clear(Pfn block) {
     for (std::uint32_t i = 0; i < 1U << order_; ++i) {
       std::byte* bytes = pages_.machine().kmap(block + i);
@@ -186,7 +203,9 @@ class PoolObjects {
   [[nodiscard]] ObjectCache& cache() { return *cache_; }
 
   [[nodiscard]] Result<void*> allocate(AllocFlags flags) { return slabs_.alloc(*cache_, flags); }
-  void release(void* object) { slabs_.free(*cache_, object); }
+  [[nodiscard]] Result<> release(void* object) { return slabs_.try_free(*cache_, object); }
+  [[nodiscard]] Result<> set_aside(void* object) { return slabs_.hold(*cache_, object); }
+  [[nodiscard]] Result<> take_back(void* object) { return slabs_.unhold(*cache_, object); }
   void clear(void* object) { std::memset(object, 0, cache_->size()); }
   [[nodiscard]] void* next(void* object) { return *std::launder(static_cast<void**>(object)); }
   void set_next(void* object, void* next) { std::construct_at(static_cast<void**>(object), next); }

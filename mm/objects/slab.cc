@@ -23,7 +23,9 @@ constexpr std::uint32_t round_up(std::uint32_t value, std::uint32_t alignment) {
 
 // ---- Layout ----
 
-Result<> SlabAllocatorBase::lay_out(ObjectCache& cache, const CacheConfig& config) {
+Result<> SlabAllocatorBase::lay_out(ObjectCache& cache, const CacheConfig& wanted) const {
+  CacheConfig config = wanted;
+  config.flags = config.flags | checks_;
   constexpr std::uint32_t kWord = sizeof(void*);
   if (config.size == 0 || !std::has_single_bit(config.align) || config.align > kPageSize ||
       config.size > bytes_of(kMaxSlabOrder)) {

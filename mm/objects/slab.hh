@@ -210,6 +210,8 @@ class SlabAllocatorBase {
   // How many pages `shrink_all` could give back, about: what is empty, and what this CPU has at hand.
   [[nodiscard]] std::uint32_t spare_pages(unsigned cpu) const;
 
+  // Checks of every cache made from now on, kmalloc's too, beside those of its configuration.
+  void set_checks(SlabFlags checks) { checks_ = checks; }
   // Objects that the cache has been given back wrongly, and broken ones found.
   [[nodiscard]] std::uint32_t bad_objects() const { return bad_objects_.load(std::memory_order_relaxed); }
   // While no other CPU allocates; nullptr: off.
@@ -269,7 +271,7 @@ class SlabAllocatorBase {
   [[nodiscard]] ObjectCache::NodeSlabs& node_of(ObjectCache& cache, FrameIndex slab) const;
 
   void undo_init(unsigned cpu);
-  [[nodiscard]] static Result<> lay_out(ObjectCache& cache, const CacheConfig& config);
+  [[nodiscard]] Result<> lay_out(ObjectCache& cache, const CacheConfig& config) const;
   [[nodiscard]] Result<std::uint8_t> register_cache(ObjectCache& cache);
   [[nodiscard]] static std::byte* object_at(const ObjectCache& cache, std::byte* slab, unsigned number);
   // The object's number in its slab, or kNone for a pointer that is not to an object's first byte.
@@ -313,6 +315,7 @@ class SlabAllocatorBase {
   SlabPages& pages_;
   FrameTable& frames_;
   Log* log_ = nullptr;
+  SlabFlags checks_;
   FaultInjector* fault_ = nullptr;
   std::atomic<std::uint32_t> bad_objects_ = 0;
   mutable Spinlock caches_lock_;

@@ -22,7 +22,7 @@ class FaultInjector {
  private:
   static constexpr std::uint32_t kNever = ~std::uint32_t{0};
   std::atomic<std::uint32_t> attempts_ = 0;
-  std::uint32_t fail_at_ = kNever;
+  std::atomic<std::uint32_t> fail_at_ = kNever;  // which one CPU may arm while others allocate
 };
 
 }  // namespace cadastre

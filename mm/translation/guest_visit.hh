@@ -7,6 +7,9 @@
 //   physical              the page              the page                 stage 2 in as few steps as its leaves and those
 //                                                                        of stage 1 allow
 //
+// What is mapped does not depend on what may be accessed just now: a domain that DACR shuts (as Linux does with its users' while
+// it is in the kernel) hides nothing here. A leaf says which domain it is in, and its rights are those of a client.
+//
 // Everything here goes in bounded steps: it looks at about `budget` descriptors and holes from the address `from` on, a multiple
 // of 4 KiB, and returns where to go on, 2^32 at the end. What the guest changes between two steps may be missed.
 #pragma once
@@ -35,12 +38,20 @@ inline constexpr std::uint64_t kGuestVirtualEnd = std::uint64_t{1} << 32;
   return leaf.level == 1 ? 20 : kPageShift;
 }
 
+// The same tables, read by a client of every domain.
+[[nodiscard]] inline GuestMmu as_client(GuestMmu mmu) {
+  constexpr std::uint32_t kClientOfAll = 0x5555'5555;  // two bits a domain, 0b01 [ARMv7 B4.1.43]
+  mmu.dacr = kClientOfAll;
+  return mmu;
+}
+
 // step(address, leaf, end), for the part of each descriptor that is not before `from`, returns where to go on.
 template <GuestPhysicalMemory Memory, class Step>
 std::uint64_t for_each_leaf(const GuestMmu& mmu, Memory& guest, std::uint64_t from, unsigned budget, Step&& step) {
+  const GuestMmu client = as_client(mmu);
   std::uint64_t at = from;
   for (; at < kGuestVirtualEnd && budget != 0; --budget) {
-    const auto leaf = stage1_walk(mmu, guest, GuestVirtAddr(static_cast<std::uint32_t>(at)), Access::kRead);
+    const auto leaf = stage1_walk(client, guest, GuestVirtAddr(static_cast<std::uint32_t>(at)), Access::kRead);
     const unsigned shift = leaf ? descriptor_shift(mmu, *leaf) : unreachable_shift(mmu, leaf.error());
     const std::uint64_t end = ((at >> shift) + 1) << shift;
     at = leaf ? step(at, *leaf, end) : end;

@@ -144,6 +144,12 @@ class MemblockDriver {
     const std::size_t cnt = memblock_.reserved().cnt;
     const Result<> freed =
         by_pointer ? memblock_.free(machine_, machine_.linear(base()), bytes) : memblock_.phys_free(base(), bytes);
+    bool is_all_reserved = true;
+    each([&](const Unit& unit) { is_all_reserved = is_all_reserved && unit.reserved; });
+    if (by_pointer && !is_all_reserved) {
+      require(!freed && freed.error() == Error::kCorrupt, "what was not allocated was freed");
+      return;
+    }
     if (worked(freed, memblock_.reserved(), cnt, 2)) each([](Unit& unit) { unit.reserved = false; });
   }
   void set_node() {

@@ -476,7 +476,10 @@ class PageDriver final : private Migrator, private OtherCpus, private Shrinker {
       const auto one = held_.upper_bound(index(page));
       const bool is_held = one != held_.begin() && std::prev(one)->second.kind == Kind::kCma &&
                            index(page) < std::prev(one)->first + std::prev(one)->second.count;
-      if (!is_held) require(!area_.release(cpu_, page, 1), "an area took back what it had not given");
+      if (!is_held) {
+        require(!area_.release(cpu_, page, 1), "an area took back what it had not given");
+        require(pages_.bad_frames() == ++bad_, "a wrong release was not counted");
+      }
       return;
     }
     for (auto one = choose_held(); one != held_.end(); ++one) {

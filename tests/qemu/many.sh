@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# many.sh guests|selftest|counted CPUS: several guests, one of them with two virtual CPUs, share the machine's CPUs; the memory
+# many.sh guests|selftest|counted|debug CPUS: several guests, one of them with two virtual CPUs, share the machine's CPUs; the memory
 # manager is sound under all CPUs' load, on CPUs that run at the same time and on CPUs that run one after the other, where one
 # that waits for another has to let it.
 set -euo pipefail
@@ -42,6 +42,13 @@ case $1 in
     expect_line '^cadastre: cma: cma .* 64 MiB' '^cadastre: selftest: mm: ok 100000[0-9] operations' \
       '^\[bare0\] bare-metal-guest: ok$'
     (($(grep -c '^cadastre: audit: ok' "$output") == 2)) || fail "not two audits that are ok"
+    ;;
+  debug)
+    # Nothing that the memory manager does itself, from boot to the end of its guests, looks wrong to its checks.
+    expect 0 run --batch --timeout 300 --smp "$2" --config "$config" --append 'cma=64M debug=slab,poison,history'
+    expect_line '^cadastre: memory: debug: poison history slab' '^\[linux0\] linux-guest: ok$' \
+      '^\[bare0\] bare-metal-guest: ok$' '^cadastre: audit: ok .* 0 guests'
+    if grep -E '^cadastre: (pages|slab|percpu|vmalloc): ' "$output"; then fail "a check found something"; fi
     ;;
   *) fail "no case '$1'" ;;
 esac

@@ -161,6 +161,28 @@ TEST_CASE("cma: a bit may stand for several pages") {
   CHECK_EQ(f.counts().cma_idle, kAreaPages);
 }
 
+TEST_CASE("cma: what is released twice, or in part by the page allocator, is reported and stays as it is") {
+  CmaFixture f;
+  const Pfn a = *f.area.alloc(0, 100, 0);
+  const Pfn b = *f.area.alloc(0, 100, 0);
+  const auto refused = [&](const Result<>& result, Error error) {
+    CHECK_EQ(result.error(), error);
+    REQUIRE_FALSE(f.log.lines.empty());
+    f.log.lines.clear();
+    CHECK_EQ(f.counts().pinned, f.area.statistics().allocated);
+  };
+  refused(f.pages.try_free(a + 5, 0), Error::kCorrupt);
+  // All or none of a range: its last page is nobody's.
+  refused(f.pages.free_contig_range(0, b, b + 101), Error::kCorrupt);
+  CHECK_EQ(f.counts().pinned, 200);
+  REQUIRE(f.area.release(0, a, 100));
+  refused(f.area.release(0, a, 100), Error::kInvalid);
+  refused(f.area.release(0, b - 1, 2), Error::kInvalid);
+  REQUIRE(f.area.release(0, b, 100));
+  refused(f.area.release(0, b + 99, 1), Error::kInvalid);
+  CHECK_EQ(f.counts().cma_idle, kAreaPages);
+}
+
 TEST_CASE("cma: what makes no sense is refused") {
   CmaFixture f;
   CHECK_EQ(f.area.alloc(0, 0, 0).error(), Error::kInvalid);

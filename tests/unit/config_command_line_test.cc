@@ -48,11 +48,11 @@ TEST_CASE("every word that there is may be on the line; another one, or another 
   CHECK(reasons("").empty());
   CHECK(reasons(
             "batch bench memblock=debug cma=64M selftest=mm selftest=walk seed=0x1 check=walk walk-address=0xc0208000 "
-            "reset-limit=3")
+            "reset-limit=3 debug=slab,poison")
             .empty());
   for (const char* wrong :
        {"nonsense", "batch=1", "bench=", "memblock", "memblock=yes", "cma", "selftest", "selftest=nm", "seed=x", "seed",
-        "seed=4G", "check=wak", "walk-address=zz", "reset-limit=-1", "=", "\""}) {
+        "seed=4G", "check=wak", "walk-address=zz", "reset-limit=-1", "debug", "debug=all", "=", "\""}) {
     CAPTURE(wrong);
     const Refusals refusals = reasons(std::string("batch ") + wrong);
     REQUIRE_EQ(refusals.count(), 1);
@@ -61,6 +61,21 @@ TEST_CASE("every word that there is may be on the line; another one, or another 
   CHECK_EQ(reasons("sed=1")[0], "/hypervisor: bootargs: unknown word 'sed': correct it or remove it");
   CHECK_EQ(reasons("seed=one")[0],
            "/hypervisor: bootargs: 'seed' has another value than it can: write seed=N with a number of 32 bits");
+}
+
+TEST_CASE("debug= lists the checks that are wanted, and knows no others") {
+  const auto all = parse_debug("poison,history,slab");
+  REQUIRE(all);
+  CHECK((all->poison && all->history && all->slab));
+  const auto one = parse_debug("history");
+  REQUIRE(one);
+  CHECK((!one->poison && one->history && !one->slab));
+  const auto two = parse_debug("slab,poison,slab");
+  REQUIRE(two);
+  CHECK((two->poison && !two->history && two->slab));
+  for (const std::string_view wrong : {"", ",", "poison,", ",slab", "all", "poison slab", "Poison", "poison,,slab"}) {
+    CHECK_FALSE(parse_debug(wrong));
+  }
 }
 
 TEST_CASE("sizes are decimal or hexadecimal, with a suffix") {

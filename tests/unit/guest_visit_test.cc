@@ -36,6 +36,26 @@ TEST_CASE("every virtual address that reaches a page is found, in bounded steps"
   CHECK(find_all(guest, IpaAddr(0x12'3456), 100) == std::vector<std::uint32_t>{0x12'3000});
 }
 
+TEST_CASE("a shut domain hides no mapping, in whichever way the CPU checks domains") {
+  for (const bool early : {false, true}) {
+    for (const std::uint32_t dacr : {0U, 1U, 0x5555'5555U, 0xaaaa'aaaaU, 0xffff'ffffU}) {
+      ShortGuest guest;
+      guest.section(0x8010'0000, 0x0010'0000 | kSection | kSectionRw | 3U << 5U);
+      guest.page(0x0001'3000, 0x0012'3000 | kSmallPage | kPageRw);
+      guest.mmu.early_domain_check = early;
+      guest.mmu.dacr = dacr;
+      const std::vector<std::uint32_t> all{0x0001'3000, 0x8012'3000};
+      CHECK(find_all(guest, IpaAddr(0x12'3456), 100) == all);
+      CHECK(find_all(guest, PhysAddr(0x4012'3456), 100) == all);
+      std::vector<unsigned> domains;
+      visit_stage1(guest.mmu, guest, 0, 10'000,
+                   [&](GuestVirtAddr, const Stage1Leaf& leaf) { domains.push_back(leaf.domain); });
+      CHECK(domains == std::vector<unsigned>{0, 3});
+      CHECK_EQ(guest.mmu.dacr, dacr);
+    }
+  }
+}
+
 TEST_CASE("a physical page that several guest pages share is found behind each") {
   ShortGuest guest;
   guest.page(0x9000'3000, 0x0012'3000 | kSmallPage | kPageRw);
@@ -77,7 +97,7 @@ TEST_CASE("in random address spaces of both formats, the addresses found are tho
     std::vector<std::uint32_t> by_frame;
     for (std::uint64_t at = base; at < base + kWindow; at += kPageSize) {
       const auto address = static_cast<std::uint32_t>(at);
-      const auto leaf = stage1_walk(guest.mmu, guest, GuestVirtAddr(address), Access::kRead);
+      const auto leaf = stage1_walk(as_client(guest.mmu), guest, GuestVirtAddr(address), Access::kRead);
       if (!leaf) continue;
       if (leaf->ipa.value() == page) by_ipa.push_back(address);
       const auto mapping = guest.translate(leaf->ipa);

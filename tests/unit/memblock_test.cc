@@ -484,5 +484,22 @@ TEST_CASE("memblock: a zeroed allocation is zeroed") {
   CHECK_EQ(memblock.reserved().cnt, 0);
 }
 
+TEST_CASE("memblock: what is freed by its pointer was allocated, all of it, or nothing changes") {
+  FakeRam ram(PhysAddr(0x4000'0000), 0x4000);
+  Memblock memblock;
+  REQUIRE(memblock.add(PhysAddr(0x4000'0000), 0x4000));
+  const std::byte* bytes = *memblock.alloc_zeroed(ram, 0x1000, 64);
+  CHECK_EQ(memblock.free(ram, bytes - 0x800, 0x1000).error(), Error::kCorrupt);
+  CHECK_EQ(memblock.free(ram, bytes - 0x800, 0x2000).error(), Error::kCorrupt);
+  CHECK_EQ(memblock.reserved().total_size, 0x1000);
+  // Two that touch, of different nodes, are two ranges, and may go in one.
+  const PhysAddr below = ram.linear_address(bytes) - 0x1000;
+  REQUIRE(memblock.reserve(below, 0x1000, 1));
+  CHECK_EQ(memblock.reserved().cnt, 2);
+  REQUIRE(memblock.free(ram, bytes - 0x1000, 0x2000));
+  CHECK_EQ(memblock.free(ram, bytes, 0x1000).error(), Error::kCorrupt);
+  CHECK_EQ(memblock.reserved().cnt, 0);
+}
+
 }  // namespace
 }  // namespace cadastre

@@ -48,6 +48,62 @@ TEST_CASE("mempool: the allocator beneath serves while it can, and the reserve s
   CHECK_EQ(f.held(), before);
 }
 
+TEST_CASE("mempool: an element is freed once, whether the reserve or the allocator takes it") {
+  PoolFixture f;
+  Pages source(f.pages);
+  Mempool pool(source);
+  REQUIRE(pool.resize(2));
+  const Pfn whole = *f.pages.alloc(1);
+  std::vector<Pfn> out;
+  {
+    const PoolFixture::Exhausted nothing(f);
+    for (int i = 0; i < 2; ++i) out.push_back(*pool.alloc(kNoWarn));
+    CHECK_EQ(pool.available(), 0);
+    CHECK_EQ(pool.try_free(whole).error(), Error::kCorrupt);
+    CHECK_EQ(pool.try_free(whole + 1).error(), Error::kCorrupt);
+    CHECK_EQ(pool.try_free(Pfn(1)).error(), Error::kCorrupt);
+    CHECK_EQ(pool.available(), 0);
+    REQUIRE(pool.try_free(out[0]));
+    CHECK_EQ(pool.try_free(out[0]).error(), Error::kCorrupt);        // with room in the reserve
+    CHECK_EQ(f.pages.try_free(out[0], 0).error(), Error::kCorrupt);  // and past the pool
+    REQUIRE(pool.try_free(out[1]));
+    CHECK_EQ(pool.try_free(out[0]).error(), Error::kCorrupt);  // and without
+    CHECK_EQ(pool.available(), 2);
+    const std::vector<Pfn> again{*pool.alloc(kNoWarn), *pool.alloc(kNoWarn)};
+    CHECK_NE(again[0], again[1]);
+    for (const Pfn page : again) pool.free(page);
+  }
+  f.pages.free(whole, 1);
+  REQUIRE(pool.resize(0));
+  CHECK_EQ(pool.try_free(out[0]).error(), Error::kCorrupt);
+  f.check_audit();
+}
+
+TEST_CASE("mempool: objects in the reserve are not freed, by the pool or past it") {
+  PageFixture f(16 * kMiB);
+  SlabAllocator slabs(f.pages);
+  REQUIRE(slabs.init(&f.log));
+  ObjectCache& cache = **slabs.create({.name = "pooled", .size = 64});
+  PoolObjects source(slabs, &cache);
+  Mempool pool(source);
+  REQUIRE(pool.resize(3));
+  FaultInjector fault;
+  slabs.set_fault_injector(0, &fault);
+  fault.arm(0);
+  void* object = *pool.alloc(kNoRetry);
+  fault.disarm();
+  CHECK_EQ(pool.available(), 2);
+  CHECK_EQ(pool.try_free(static_cast<std::byte*>(object) + 8).error(), Error::kCorrupt);
+  REQUIRE(pool.try_free(object));
+  CHECK_EQ(pool.available(), 3);
+  CHECK_EQ(pool.try_free(object).error(), Error::kCorrupt);
+  CHECK_EQ(slabs.try_free(cache, object).error(), Error::kCorrupt);
+  slabs.set_fault_injector(0, nullptr);
+  REQUIRE(pool.resize(0));
+  CHECK_EQ(pool.try_free(object).error(), Error::kCorrupt);
+  REQUIRE(slabs.destroy(cache));
+}
+
 TEST_CASE("mempool: min_nr elements are there when nothing else is, and a free refills the reserve first") {
   PoolFixture f;
   Pages source(f.pages);

@@ -229,6 +229,19 @@ TEST_CASE("pages: a double free of a listed page is found too") {
   f.check_audit();
 }
 
+TEST_CASE("pages: a node that begins inside another's 4 MiB is said, with what of it counts as the other's") {
+  PageFixture f({{.base = kGiB, .size = 3 * kMiB, .nid = 0},
+                 {.base = kGiB + 3 * kMiB, .size = 3 * kMiB, .nid = 1},
+                 {.base = kGiB + 6 * kMiB, .size = kMiB, .nid = 2},
+                 {.base = kGiB + 8 * kMiB, .size = 4 * kMiB, .nid = 3}},
+                {});
+  REQUIRE_EQ(f.log.lines.size(), 2);
+  CHECK_EQ(f.log.lines[0],
+           "pages: node 1 begins at 0x40300000, inside 4 MiB of node 0: 1024 KiB of it count as node 0's");
+  CHECK_EQ(f.log.lines[1],
+           "pages: node 2 begins at 0x40600000, inside 4 MiB of node 1: 1024 KiB of it count as node 1's");
+}
+
 TEST_CASE("pages: poison finds who writes to a free page") {
   PageFixture f(32 * kMiB);
   f.pages.set_poison(true);

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "mm/base/spinlock.hh"
 #include "mm/boot/memblock.hh"
 #include "mm/frames/page_allocator.hh"
 #include "tests/model/fake_machine.hh"
@@ -17,8 +18,14 @@ inline constexpr std::uint64_t kGiB = std::uint64_t{1} << 30U;
 
 class LogLines final : public Log {
  public:
-  void write_line(std::string_view line) override { lines.emplace_back(line); }
+  void write_line(std::string_view line) override {
+    const SpinlockGuard guard(lock_);  // several CPUs may have something to say
+    lines.emplace_back(line);
+  }
   std::vector<std::string> lines;
+
+ private:
+  Spinlock lock_;
 };
 
 struct PageFixture {

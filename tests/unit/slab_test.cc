@@ -405,6 +405,39 @@ TEST_CASE("slab: a report says who allocated and who freed last, when the cache 
   CHECK_NE(f.log.lines[2].find("last freed by 0x"), std::string::npos);
 }
 
+TEST_CASE("slab: checks that are asked for are those of every cache made afterwards, kmalloc's too") {
+  for (const SlabFlags checks : {SlabFlags{}, kRedZone, kPoisonObjects, kObjectHistory}) {
+    PageFixture f(32 * kMiB);
+    SlabAllocator slabs(f.pages);
+    slabs.set_checks(checks);
+    REQUIRE(slabs.init(&f.log, kFast));
+    ObjectCache& cache = **slabs.create({.name = "test", .size = 64, .flags = kFast});
+    const auto found = [&](auto&& free, auto&& allocate) {
+      auto* object = static_cast<std::byte*>(*allocate());
+      if (checks.has(kRedZone)) object[64] = std::byte{1};
+      std::uint32_t before = slabs.bad_objects();
+      CHECK_EQ(free(object).has_value(), !checks.has(kRedZone));
+      CHECK_EQ(slabs.bad_objects() - before, checks.has(kRedZone) ? 1 : 0);
+
+      object = static_cast<std::byte*>(*allocate());
+      REQUIRE(free(object));
+      object[7] = std::byte{1};
+      before = slabs.bad_objects();
+      static_cast<void>(*allocate());
+      CHECK_EQ(slabs.bad_objects() - before, checks.has(kPoisonObjects) ? 1 : 0);
+
+      object = static_cast<std::byte*>(*allocate());
+      REQUIRE(free(object));
+      f.log.lines.clear();
+      CHECK_EQ(free(object).error(), Error::kCorrupt);
+      const bool is_named = f.log.lines.back().find("last freed by 0x") != std::string::npos;
+      CHECK_EQ(is_named, checks.has(kObjectHistory));
+    };
+    found([&](void* object) { return slabs.try_free(cache, object); }, [&] { return slabs.alloc(cache); });
+    found([&](void* object) { return slabs.try_kfree(object); }, [&] { return slabs.kmalloc(64); });
+  }
+}
+
 TEST_CASE("slab: red zones find writes beyond both ends") {
   for (const std::size_t size : {13U, 16U}) {
     for (const std::ptrdiff_t at : {std::ptrdiff_t{-1}, static_cast<std::ptrdiff_t>(size)}) {
