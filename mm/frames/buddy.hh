@@ -32,6 +32,8 @@ class Buddy {
 
   // A block of `order`, or kNoFrame; its state is the caller's to set. `may_borrow_cma` goes with kMovable.
   [[nodiscard]] FrameIndex alloc(unsigned order, MigrateType type, bool may_borrow_cma);
+  // Only what is CMA's.
+  [[nodiscard]] FrameIndex borrow(unsigned order) { return take(order, MigrateType::kCma); }
   // From the list of that type, of an order of at most `order`: the smallest there is, or a part of a larger
   // one.
   struct Block {

@@ -193,6 +193,10 @@ Result<Pfn> PageAllocatorBase::alloc_slow(unsigned cpu, NodeId nid, unsigned ord
     block = reclaim_and_alloc(cpu, nid, order, flags);
   if (block == kNoFrame) [[unlikely]]
     return std::unexpected(Error::kNoMemory);
+  return hand_out(block, order, flags, caller);
+}
+
+Pfn PageAllocatorBase::hand_out(FrameIndex block, unsigned order, AllocFlags flags, const void* caller) {
   const bool lent = flags.has(kMovable) && frames_.pageblock_type(block) == MigrateType::kCma;
   Frame& frame = frames_[block];
   frame.set_value(0);
@@ -225,7 +229,12 @@ FrameIndex PageAllocatorBase::alloc_from_zones(unsigned cpu, NodeId nid, unsigne
 
 FrameIndex PageAllocatorBase::block_from_zone(Zone& zone, unsigned order, MigrateType type, AllocFlags flags) {
   const SpinlockGuard guard(zone.lock);
-  return zone.buddy.alloc(order, type, flags.has(kMovable));
+  return take_spare(zone, order, type, flags.has(kMovable));
+}
+
+FrameIndex PageAllocatorBase::take_spare(Zone& zone, unsigned order, MigrateType type, bool may_borrow) {
+  if (zone.spare() >= 1U << order) return zone.buddy.alloc(order, type, may_borrow);
+  return may_borrow ? zone.buddy.borrow(order) : kNoFrame;
 }
 
 FrameIndex PageAllocatorBase::page_from_zone(PerCpu& mine, unsigned id, AllocFlags flags) {
@@ -261,10 +270,10 @@ FrameIndex PageAllocatorBase::take_older(PerCpu& mine, unsigned list, AllocFlags
 FrameIndex PageAllocatorBase::refill(PageList& list, Zone& zone, MigrateType type, AllocFlags flags) {
   const bool may_borrow = flags.has(kMovable);
   // CMA pages do not go on lists: their area wants to find them.
-  if (may_borrow && zone.buddy.free_cma_frames() > zone.buddy.free_frames() / 2) return zone.buddy.alloc(0, type, true);
+  if (may_borrow && zone.buddy.free_cma_frames() > zone.buddy.free_frames() / 2) return take_spare(zone, 0, type, true);
   FrameIndex last = kNoFrame;
-  while (list.room != 0) {
-    const auto order = static_cast<unsigned>(std::bit_width(list.room)) - 1;
+  for (std::uint32_t spare = zone.spare(); list.room != 0 && spare != 0;) {
+    const auto order = static_cast<unsigned>(std::bit_width(std::min(list.room, spare))) - 1;
     const Buddy::Block block = zone.buddy.take_up_to(order, type);
     if (block.first == kNoFrame) break;
     const std::uint32_t size = 1U << block.order;
@@ -275,8 +284,9 @@ FrameIndex PageAllocatorBase::refill(PageList& list, Zone& zone, MigrateType typ
     (last == kNoFrame ? list.head : frames_[last].next) = block.first;
     last = block.first + size - 1;
     list.room -= size;
+    spare -= size;
   }
-  if (last == kNoFrame) return zone.buddy.alloc(0, type, may_borrow);
+  if (last == kNoFrame) return take_spare(zone, 0, type, may_borrow);
   frames_[last].next = kNoFrame;
   ++list.room;
   return std::exchange(list.head, frames_[list.head].next);
@@ -285,7 +295,7 @@ FrameIndex PageAllocatorBase::refill(PageList& list, Zone& zone, MigrateType typ
 std::uint32_t PageAllocatorBase::deficit(NodeId nid, AllocFlags flags) const {
   std::uint32_t pages = 0;
   for (const std::uint8_t id : zonelists_[nid][static_cast<unsigned>(highest_zone(flags))].all()) {
-    const std::uint32_t free = zones_[id].free_frames();
+    const std::uint32_t free = zones_[id].free_frames() - std::min(zones_[id].free_frames(), zones_[id].promised());
     const std::uint32_t high = zones_[id].watermarks().high;
     if (free < high) pages += high - free;
   }
@@ -320,18 +330,25 @@ void PageAllocatorBase::balance(unsigned cpu) {
 
 // ---- Free ----
 
-Result<> PageAllocatorBase::free_slow(unsigned cpu, Pfn block, unsigned order, AllocFlags hint, const void* caller) {
+Result<FrameIndex> PageAllocatorBase::check_free(Pfn block, unsigned order, const void* caller) {
   const FrameIndex index = frames_.index_of(block);
-  if (index == kNoFrame) [[unlikely]]
-    return refuse_free(block, order);
-  const FrameWord word = frames_[index].word();
+  const FrameWord word = index == kNoFrame ? FrameWord{} : frames_[index].word();
   if (!may_free(word.state) || word.order != order || word.references != 1) [[unlikely]] {
-    return refuse_free(block, order);
+    const Result<> refused = refuse_free(block, order);
+    return std::unexpected(refused.error());
   }
   // Nobody else sees what a guest wrote.
   if (is_guest(word.state)) fill(block, 1U << order, std::byte{0});
   if (checked_) [[unlikely]]
     inspect_free(index, order, caller);
+  return index;
+}
+
+Result<> PageAllocatorBase::free_slow(unsigned cpu, Pfn block, unsigned order, AllocFlags hint, const void* caller) {
+  const Result<FrameIndex> checked = check_free(block, order, caller);
+  if (!checked) [[unlikely]]
+    return std::unexpected(checked.error());
+  const FrameIndex index = *checked;
   if (order == 0) {
     give_back(cpu, index, hint);
   } else {

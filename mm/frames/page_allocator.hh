@@ -28,6 +28,7 @@
 
 #include "mm/base/machine.hh"
 #include "mm/frames/alloc_flags.hh"
+#include "mm/frames/booking.hh"
 #include "mm/frames/frame.hh"
 #include "mm/frames/frame_list.hh"
 #include "mm/frames/shrinker.hh"
@@ -139,8 +140,9 @@ class PageAllocatorBase {
   [[nodiscard]] std::expected<void, Obstacle> take_contig_range(unsigned cpu, Pfn first, Pfn past, FrameState state);
   // kCorrupt, reported, and nothing changes, unless all of them are such single pages.
   [[nodiscard]] Result<> free_contig_range(unsigned cpu, Pfn first, Pfn past);
-  // Keeps a range of whole pageblocks from being allocated from, and ends that.
-  [[nodiscard]] Result<> isolate(Pfn first, Pfn past);
+  // Keeps a range of whole pageblocks from being allocated from, and ends that. kBusy when somebody else does that already, and
+  // when what is promised to others than `own` needs it.
+  [[nodiscard]] Result<> isolate(Pfn first, Pfn past, const Booking* own = nullptr);
   void unisolate(Pfn first, Pfn past);
 
   // Keeps a block of the hypervisor's from being freed, and ends that: for who puts it aside. kCorrupt, reported, and nothing
@@ -149,6 +151,21 @@ class PageAllocatorBase {
   [[nodiscard]] Result<> unhold(Pfn block);
   // Counts what is wrong with a frame, and says it in the log.
   void report(std::string_view what, Pfn pfn);
+
+  // Promises `frames` more of a share, all of them or none (kNoMemory): of what is neither promised nor anybody's above the
+  // high watermarks; from the zones nearest to `home`. Tables before RAM, which can be anywhere.
+  [[nodiscard]] Result<> book(Booking& booking, Share share, std::uint32_t frames, NodeId home);
+  // What is left is everybody's again; what was taken stays its user's.
+  void cancel(Booking& booking);
+  // How many could be promised now; pages on CPUs' lists are not among them.
+  [[nodiscard]] std::uint32_t bookable(Share share) const;
+  // 2^order pages of what is left, as PageAllocator::alloc gives them; their contents are undefined. kNoMemory when so many are
+  // not left in any one zone or are too scattered there; never for a single page while one is left.
+  [[nodiscard]] Result<Pfn> alloc_booked(Booking& booking, Share share, unsigned order, NodeId home);
+  // Frees a block as PageAllocator::try_free does; a block that the booking gave is promised again.
+  [[nodiscard]] Result<> free_booked(Booking& booking, Share share, Pfn block, unsigned order);
+  // So many frames of the share's user were taken otherwise: that many less are left, as far as there are.
+  void charge(Booking& booking, Share share, std::uint32_t frames);
 
   // Gives a CPU's listed pages back to the zones. On that CPU.
   void drain(unsigned cpu);
@@ -280,6 +297,14 @@ class PageAllocatorBase {
   void set_aside(const MemblockRegion& reserved);
   [[nodiscard]] FrameIndex alloc_from_zones(unsigned cpu, NodeId nid, unsigned order, AllocFlags flags, Mark mark);
   [[nodiscard]] static FrameIndex block_from_zone(Zone& zone, unsigned order, MigrateType type, AllocFlags flags);
+  // A block that is nobody's.
+  [[nodiscard]] static FrameIndex take_spare(Zone& zone, unsigned order, MigrateType type, bool may_borrow)
+      REQUIRES(zone.lock);
+  [[nodiscard]] FrameIndex promised_from_zone(Booking& booking, Share share, unsigned id, unsigned order);
+  // A block out of the free lists becomes its user's.
+  [[nodiscard]] Pfn hand_out(FrameIndex block, unsigned order, AllocFlags flags, const void* caller);
+  // Whether it may be freed, scrubbed where it was a guest's.
+  [[nodiscard]] Result<FrameIndex> check_free(Pfn block, unsigned order, const void* caller);
   // Rare enough to be by itself, so that whoever wants a block does not carry its registers.
   [[nodiscard, gnu::noinline]] FrameIndex page_from_zone(PerCpu& mine, unsigned id, AllocFlags flags);
   [[nodiscard]] FrameIndex take_older(PerCpu& mine, unsigned list, AllocFlags flags) const;
@@ -297,7 +322,7 @@ class PageAllocatorBase {
 
   [[nodiscard]] Result<FrameIndex> contiguous(Pfn first, Pfn past);
   [[nodiscard]] bool may_take(FrameIndex first, FrameIndex end, FrameState state) const;
-  [[nodiscard]] Result<> isolate_pageblocks(FrameIndex first, FrameIndex end);
+  [[nodiscard]] Result<> isolate_pageblocks(FrameIndex first, FrameIndex end, const Booking* own = nullptr);
   void unisolate_pageblocks(FrameIndex first, FrameIndex end);
   struct BlockAt {
     FrameIndex first = kNoFrame;

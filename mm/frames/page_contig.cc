@@ -41,13 +41,18 @@ bool PageAllocatorBase::may_take(FrameIndex first, FrameIndex end, FrameState st
   return true;
 }
 
-Result<> PageAllocatorBase::isolate_pageblocks(FrameIndex first, FrameIndex end) {
+Result<> PageAllocatorBase::isolate_pageblocks(FrameIndex first, FrameIndex end, const Booking* own) {
   Zone& zone = zone_of(first);
   for (FrameIndex i = pageblock_start(first); i < end; i += kPagesPerBlock) {
     Result<> isolated;
     {
       const SpinlockGuard guard(zone.lock);
       isolated = zone.buddy.isolate(i);
+      const std::uint32_t left = own == nullptr ? 0 : own->left_in(Share::kRam, frames_.section_of(i).zone);
+      if (isolated && zone.is_short(left)) {
+        zone.buddy.unisolate(i);
+        isolated = std::unexpected(Error::kBusy);
+      }
     }
     if (isolated) continue;
     unisolate_pageblocks(first, i);
@@ -64,10 +69,10 @@ void PageAllocatorBase::unisolate_pageblocks(FrameIndex first, FrameIndex end) {
   }
 }
 
-Result<> PageAllocatorBase::isolate(Pfn first, Pfn past) {
+Result<> PageAllocatorBase::isolate(Pfn first, Pfn past, const Booking* own) {
   const auto begin = contiguous(first, past);
   if (!begin) return std::unexpected(begin.error());
-  return isolate_pageblocks(*begin, *begin + (past - first));
+  return isolate_pageblocks(*begin, *begin + (past - first), own);
 }
 
 void PageAllocatorBase::unisolate(Pfn first, Pfn past) {
@@ -153,7 +158,8 @@ std::expected<void, Obstacle> PageAllocatorBase::collect(unsigned cpu, FrameInde
   for (unsigned round = 0; round < kMoveRounds; ++round) {
     if (const auto emptied = empty_range(cpu, first, end); !emptied) return emptied;
     const SpinlockGuard guard(zone.lock);
-    busy = zone.buddy.take_range(first, end);
+    // What was freed into the range meanwhile may be promised: it is not to be had, then, before as much is free elsewhere.
+    busy = zone.is_short(0) ? first : zone.buddy.take_range(first, end);
     if (busy != kNoFrame) continue;
     for (FrameIndex i = first; i < end; ++i) {
       const bool is_cma = frames_.pageblock_type(i) == MigrateType::kCma;

@@ -118,6 +118,7 @@ std::expected<FrameCounts, AuditFailure> PageAllocatorBase::audit() const {
       return failure(first, "a zone whose count of free frames is wrong");
     }
     if (known != zone.managed()) return failure(first, "a zone that has lost frames");
+    if (isolated == 0 && zone.is_short(0)) return failure(first, "a zone that has promised more than is free");
     for (unsigned order = 0; order <= kMaxOrder; ++order) {
       for (unsigned type = 0; type < kMigrateTypes; ++type) {
         if (zone.buddy.blocks(order, static_cast<MigrateType>(type)) != seen[order][type]) {

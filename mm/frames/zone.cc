@@ -32,6 +32,7 @@ void Zone::add_present(Pfn first, Pfn past) {
 bool Zone::is_above(std::uint32_t mark, unsigned order, ZoneKind highest, AllocFlags flags) const {
   std::uint32_t available = buddy.free_frames();
   const bool may_borrow_cma = flags.has(kMovable);
+  available -= std::min(available, promised());
   if (!may_borrow_cma) available -= std::min(available, buddy.free_cma_frames());
   return available >= mark + reserve(highest) + (1U << order);
 }

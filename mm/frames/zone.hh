@@ -68,6 +68,21 @@ class Zone {
   [[nodiscard]] std::uint32_t reserve(ZoneKind highest) const { return reserve_[static_cast<unsigned>(highest)]; }
   void set_reserve(ZoneKind highest, std::uint32_t frames) { reserve_[static_cast<unsigned>(highest)] = frames; }
 
+  // Free frames that are somebody's already, to take when he wants (mm/frames/booking.hh), and those that are nobody's: neither
+  // promised nor a CMA area's.
+  [[nodiscard]] std::uint32_t promised() const NO_THREAD_SAFETY_ANALYSIS { return relaxed_load(promised_); }
+  [[nodiscard]] std::uint32_t spare() const NO_THREAD_SAFETY_ANALYSIS {
+    const std::uint32_t kept = buddy.free_cma_frames() + promised();
+    const std::uint32_t free = buddy.free_frames();
+    return free > kept ? free - kept : 0;
+  }
+  void promise(std::uint32_t frames) REQUIRES(lock) { relaxed_store(promised_, promised_ + frames); }
+  void unpromise(std::uint32_t frames) REQUIRES(lock) { relaxed_store(promised_, promised_ - frames); }
+  // Whether the free frames are less than those promised, `own` of which do not count.
+  [[nodiscard]] bool is_short(std::uint32_t own) const REQUIRES(lock) {
+    return buddy.free_frames() - buddy.free_cma_frames() + own < promised_;
+  }
+
   // May a request that could have gone to `highest` take a block of `order` and leave `mark` free? Without
   // the lock, so only about right when others allocate too.
   [[nodiscard]] bool is_above(std::uint32_t mark, unsigned order, ZoneKind highest,
@@ -88,6 +103,7 @@ class Zone {
   std::uint32_t present_ = 0;
   std::uint32_t managed_ = 0;
   Watermarks watermarks_;
+  std::uint32_t promised_ GUARDED_BY(lock) = 0;
   std::array<std::uint32_t, kZoneKinds> reserve_{};
 };
 
