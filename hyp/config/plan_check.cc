@@ -82,7 +82,8 @@ bool check_memory(const GuestPlan& guest, const HostResources& host, Refusals& r
     return false;
   }
   if (guest.memory > host.free_memory) {
-    refuse(refusals, guest, "memory of {} is more than the {} that are free: give the guest less or the machine more",
+    refuse(refusals, guest,
+           "memory of {} is more than the {} that guests can have: give the guest less or the machine more",
            size_text(guest.memory).view(), size_text(host.free_memory).view());
     return false;
   }
@@ -97,20 +98,40 @@ bool check_cpus(const GuestPlan& guest, const HostResources& host, Refusals& ref
   return false;
 }
 
-// Of guests that are sensible one by one.
+// Bytes that a guest needs beside its RAM.
+std::uint64_t beside_ram(const GuestPlan& guest, const HostResources& host) {
+  const std::uint64_t metadata = host.guest_overhead + guest.cpus * host.vcpu_overhead;
+  const std::uint64_t pages = demand_of(guest).tables + (metadata + kPageSize - 1) / kPageSize;
+  return pages * kPageSize;
+}
+
+// Of guests that are sensible one by one: what they ask for together, and what each does.
 void check_sum(const Configuration& configuration, const HostResources& host, Refusals& refusals) {
+  const auto& guests = configuration.guests;
   std::uint64_t memory = 0;
-  std::uint64_t overhead = 0;
-  for (const GuestPlan& guest : configuration.guests) {
-    memory += guest.memory;
-    overhead += stage2_table_bytes(guest.memory) + host.guest_overhead + (guest.cpus * host.vcpu_overhead);
+  std::uint64_t beside = 0;
+  for (const GuestPlan& guest : guests) {
+    memory += demand_of(guest).ram * std::uint64_t{kPageSize};
+    beside += beside_ram(guest, host);
   }
-  if (memory + overhead <= host.free_memory) return;
-  refusals.add(
-      "{}: {} of guest RAM and {} for its tables are more than the {} that are free: give guests less or the "
-      "machine more",
-      configuration.guests.size() == 1 ? configuration.guests[0].path.view() : "guests", size_text(memory).view(),
-      size_text(overhead).view(), size_text(host.free_memory).view());
+  const std::string_view who = guests.size() == 1 ? guests[0].path.view() : "guests";
+  if (beside > host.table_memory) {
+    refusals.add(
+        "{}: {} for tables and metadata are more than the {} of low memory that guests can have: give guests less", who,
+        size_text(beside).view(), size_text(host.table_memory).view());
+  } else if (memory + beside > host.free_memory) {
+    refusals.add(
+        "{}: {} of guest RAM and {} for its tables are more than the {} that guests can have: give guests less or the "
+        "machine more",
+        who, size_text(memory).view(), size_text(beside).view(), size_text(host.free_memory).view());
+  } else {
+    return;
+  }
+  if (guests.size() == 1) return;
+  for (const GuestPlan& guest : guests) {
+    refuse(refusals, guest, "asks for {} of RAM and {} beside it", size_text(guest.memory).view(),
+           size_text(beside_ram(guest, host)).view());
+  }
 }
 
 // True when the guest's demands on memory are known.
@@ -127,6 +148,13 @@ bool check_guest(GuestPlan& guest, const HostResources& host, PhysReader& reader
 }
 
 }  // namespace
+
+// Two vCPUs that fault on the same address both have a page and tables for it in hand, for a moment.
+GuestDemand demand_of(const GuestPlan& guest) {
+  constexpr unsigned kTablesInHand = 4;
+  return {.ram = static_cast<std::uint32_t>(guest.memory >> kPageShift) + guest.cpus - 1,
+          .tables = stage2_tables(guest.memory) + kTablesInHand * guest.cpus};
+}
 
 bool is_sensible(const PhysRange& range) {
   return range.base.value() < kPhysicalEnd && range.size <= kPhysicalEnd - range.base.value();

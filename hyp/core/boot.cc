@@ -162,8 +162,10 @@ void report_console() {
 
 // The guests' plan against what there is. Nothing is made before all of it is known to be good.
 void check_configuration() {
+  memory.pages.drain(arch::machine.cpu());
   const HostResources resources{
-      .free_memory = std::uint64_t{memory.pages.free_frames()} << kPageShift,
+      .free_memory = std::uint64_t{memory.pages.bookable(Share::kRam)} << kPageShift,
+      .table_memory = std::uint64_t{memory.pages.bookable(Share::kTables)} << kPageShift,
       .guest_overhead = sizeof(Vm) + Stage2<GuestEnvironment>::kRootBytes + kSlabSlack,
       .vcpu_overhead = sizeof(Vcpu),
       .max_vcpus = kMaxVcpus,
@@ -218,10 +220,11 @@ void enable_checks(const CommandLine& words) {
   if (words.has("bench")) run_benchmarks();
   enable_checks(words);
   terminal.set_lines_only(words.has("batch"));
-  start_guests(configuration,
-               {.gicv = host.gic.virtual_cpu.base,
-                .cpus = cpus,
-                .reset_limit = static_cast<unsigned>(words.size("reset-limit").value_or(kNoResetLimit))});
+  const GuestHost guest_host{.gicv = host.gic.virtual_cpu.base,
+                             .cpus = cpus,
+                             .reset_limit = static_cast<unsigned>(words.size("reset-limit").value_or(kNoResetLimit))};
+  if (!book_guests(configuration, guest_host, refusals)) refuse_and_power_off();
+  start_guests(configuration);
   if (!words.has("bench")) masked_stretch.watch(cpus);  // it would be part of what the guest measures
   run_vcpus();
 }

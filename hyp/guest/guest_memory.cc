@@ -36,12 +36,33 @@ void for_each_page(PhysAddr block, std::uint64_t size, F&& f) {
 
 }  // namespace
 
-Result<PhysAddr> GuestEnvironment::allocate_table() {
-  return cadastre::allocate_table();
+Result<PhysAddr> GuestEnvironment::allocate_table() const {
+  if (booking_ == nullptr) return cadastre::allocate_table();
+  const Result<Pfn> page = memory.pages.alloc_booked(*booking_, Share::kTables, 0, home_);
+  if (!page) return cadastre::allocate_table();
+  std::memset(machine.linear(address_of(*page)), 0, kPageSize);
+  return address_of(*page);
 }
 
-void GuestEnvironment::free_table(PhysAddr table) {
-  cadastre::free_table(table);
+void GuestEnvironment::free_table(PhysAddr table) const {
+  if (booking_ == nullptr) return cadastre::free_table(table);
+  CHECK(memory.pages.free_booked(*booking_, Share::kTables, frame_of(table), 0));
+}
+
+Result<Pfn> GuestEnvironment::take_block(unsigned order) const {
+  const auto booked = booking_ == nullptr ? Result<Pfn>(std::unexpected(Error::kNoMemory))
+                                          : memory.pages.alloc_booked(*booking_, Share::kRam, order, home_);
+  if (!booked) {
+    const AllocFlags flags = kHighmem | kMovable | kZero | (order == 0 ? AllocFlags() : kNoWarn | kNoRetry);
+    return memory.pages.alloc_near(home_, order, flags);
+  }
+  for_each_page(address_of(*booked), kPageSize << order, [](std::byte* page) { std::memset(page, 0, kPageSize); });
+  return booked;
+}
+
+void GuestEnvironment::give_back(Pfn block, unsigned order) const {
+  if (booking_ == nullptr) return memory.pages.free(block, order);
+  CHECK(memory.pages.free_booked(*booking_, Share::kRam, block, order));
 }
 
 Entry* GuestEnvironment::table_at(PhysAddr table) {
@@ -68,7 +89,8 @@ Result<PhysAddr> GuestEnvironment::allocate_gib(IpaAddr ipa) const {
   for (unsigned gib = 1U << (kPhysBits - 30); gib-- != 0;) {
     const Pfn first(gib * kPages);
     if (memory.pages.frames().index_of(first) == kNoFrame) continue;
-    if (!memory.pages.alloc_contig_range(first, first + kPages, FrameState::kHyp)) continue;
+    if (!memory.pages.alloc_contig_range(first, first + kPages, FrameState::kHyp, booking_)) continue;
+    if (booking_ != nullptr) memory.pages.charge(*booking_, Share::kRam, kPages);
     for (std::uint32_t i = 0; i < kPages; ++i) {
       CHECK(memory.ownership.give(first + i, owner_, frame_of(ipa) + i).has_value());
     }
@@ -86,11 +108,10 @@ Result<PhysAddr> GuestEnvironment::allocate_gib(IpaAddr ipa) const {
 
 Result<PhysAddr> GuestEnvironment::allocate_frame(IpaAddr ipa, unsigned level) const {
   if (level == 1) return allocate_gib(ipa);
-  const AllocFlags flags = kHighmem | kMovable | kZero | (level == kLastLevel ? AllocFlags() : kNoWarn);
-  const Result<Pfn> block = memory.pages.alloc_near(home_, order_of(level), flags);
+  const Result<Pfn> block = take_block(order_of(level));
   if (!block) return std::unexpected(block.error());
   if (const Result<> given = memory.ownership.give(*block, owner_, frame_of(ipa)); !given) {
-    memory.pages.free(*block, order_of(level));
+    give_back(*block, order_of(level));
     return std::unexpected(given.error());
   }
   const PhysAddr address = address_of(*block);
@@ -111,7 +132,7 @@ void GuestEnvironment::free_frame(PhysAddr frame, unsigned level) const {
       page += 1;
       continue;
     }
-    memory.pages.free(page, word.order);
+    give_back(page, word.order);
     page += 1U << word.order;
   }
 }
@@ -133,8 +154,9 @@ void GuestEnvironment::drop_shared(PhysAddr frame) {
   if (*left == 0) memory.pages.free(frame_of(frame), 0);
 }
 
-GuestMemory::GuestMemory(OwnerId owner, NodeId home, std::uint64_t size, unsigned largest_level, PhysAddr root)
-    : environment_(owner, home),
+GuestMemory::GuestMemory(OwnerId owner, NodeId home, Booking& booking, std::uint64_t size, unsigned largest_level,
+                         PhysAddr root)
+    : environment_(owner, home, &booking),
       largest_level_(largest_level),
       ram_{.first = guest_map::kRam, .size = size, .largest_level = largest_level},
       stage2_(environment_, root, stage2_tables(size)) {}

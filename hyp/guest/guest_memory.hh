@@ -26,10 +26,12 @@ namespace cadastre {
 // frames' owner.
 class GuestEnvironment : public arch::TableOperations {
  public:
-  GuestEnvironment(OwnerId owner, NodeId home) : owner_(owner), home_(home) {}
+  // `booking`: what is promised to the guest; nullptr: nothing is.
+  GuestEnvironment(OwnerId owner, NodeId home, Booking* booking = nullptr)
+      : owner_(owner), home_(home), booking_(booking) {}
 
-  [[nodiscard]] static Result<PhysAddr> allocate_table();
-  static void free_table(PhysAddr table);
+  [[nodiscard]] Result<PhysAddr> allocate_table() const;
+  void free_table(PhysAddr table) const;
   [[nodiscard]] static Entry* table_at(PhysAddr table);
   static void dsb() { arch::dsb_ish(); }
   // ARMv7 has no invalidation by IPA: all of this guest's translations, on all CPUs [ARMv7 B3.10.6].
@@ -49,9 +51,13 @@ class GuestEnvironment : public arch::TableOperations {
 
  private:
   [[nodiscard]] Result<PhysAddr> allocate_gib(IpaAddr ipa) const;
+  // 2^order zeroed pages: of what is promised, or of what is there for everybody.
+  [[nodiscard]] Result<Pfn> take_block(unsigned order) const;
+  void give_back(Pfn block, unsigned order) const;
 
   const OwnerId owner_;
   const NodeId home_;
+  Booking* const booking_;
   bool clean_new_ = true;
   Vmid vmid_;
 };
@@ -72,7 +78,8 @@ class GuestMemory {
  public:
   // `size` bytes of RAM at guest_map::kRam, in mappings of at most level_size(largest_level); 1 for what populate() maps
   // only. `home`: the node of the CPUs that run it. `root`: zeroed, Stage2::kRootBytes; stays the caller's.
-  GuestMemory(OwnerId owner, NodeId home, std::uint64_t size, unsigned largest_level, PhysAddr root);
+  // `booking` outlives it.
+  GuestMemory(OwnerId owner, NodeId home, Booking& booking, std::uint64_t size, unsigned largest_level, PhysAddr root);
   GuestMemory(const GuestMemory&) = delete;
   GuestMemory& operator=(const GuestMemory&) = delete;
 

@@ -5,6 +5,7 @@
 #include "arch/armv7/cp15.hh"
 #include "arch/armv7/instruction_counter.hh"
 #include "hyp/check/walk_check.hh"
+#include "hyp/config/plan_check.hh"
 #include "hyp/core/console.hh"
 #include "hyp/core/interrupts.hh"
 #include "hyp/core/jobs.hh"
@@ -41,9 +42,22 @@ Result<> Guest::init(const GuestHost& guest_host) {
   return vms.init("vm").and_then([] { return vcpus.init("vcpu"); });
 }
 
-void Guest::begin(const GuestPlan& plan, unsigned number) {
+void Guest::plan(const GuestPlan& plan, unsigned number) {
   plan_ = &plan;
   number_ = number;
+}
+
+// Whichever CPU does the work, its RAM is nearest to where it will run.
+NodeId Guest::home() const {
+  return memory.pages.cpu_node(number_ % host.cpus);
+}
+
+Result<> Guest::book(Share share) {
+  const GuestDemand demand = demand_of(*plan_);
+  return memory.pages.book(booking_, share, share == Share::kRam ? demand.ram : demand.tables, home());
+}
+
+void Guest::begin() {
   add_job(*this, number_ % host.cpus);
 }
 
@@ -110,10 +124,8 @@ Result<> Guest::make() {
   if (!root) return std::unexpected(root.error());
   root_ = address_of(*root);
   const auto id = static_cast<OwnerId>(number_ + 1);  // 0 is the hypervisor
-  // Whichever CPU does the work, its RAM is nearest to where it will run.
-  const NodeId home = memory.pages.cpu_node(number_ % host.cpus);
-  const Result<Vm*> vm = vms.create(id, name(), plan_->cpus, home, plan_->memory, plan_->largest_level, root_,
-                                    terminal.output_of(number_, name()));
+  const Result<Vm*> vm = vms.create(id, name(), plan_->cpus, home(), booking_, plan_->memory, plan_->largest_level,
+                                    root_, terminal.output_of(number_, name()));
   if (!vm) return std::unexpected(vm.error());
   vm_ = *vm;
   return vm_->create(vcpus, number_ % host.cpus, host.cpus, host.gicv);
@@ -214,6 +226,7 @@ NextStep Guest::reset() {
 
 NextStep Guest::end(GuestState state) {
   become(state);
+  memory.pages.cancel(booking_);
   guest_has_ended();
   return {};
 }

@@ -14,6 +14,7 @@
 #include "hyp/guest/vm.hh"
 #include "mm/base/address.hh"
 #include "mm/base/error.hh"
+#include "mm/frames/booking.hh"
 
 namespace cadastre {
 
@@ -31,8 +32,12 @@ class Guest final : private Job {
   // Once, before there is any guest: slab caches, and what they have in common.
   [[nodiscard]] static Result<> init(const GuestHost& host);
 
-  // Queues its making. `plan` has been checked and outlives it; `number` counts guests from 0 on.
-  void begin(const GuestPlan& plan, unsigned number);
+  // What it will be. `plan` has been checked and outlives it; `number` counts guests from 0 on.
+  void plan(const GuestPlan& plan, unsigned number);
+  // Has its demand promised, to the end of its last life: tables of all guests before RAM of any.
+  [[nodiscard]] Result<> book(Share share);
+  // Queues its making.
+  void begin();
   // The last of its vCPUs is off its CPU. From any CPU.
   void stopped();
 
@@ -40,6 +45,7 @@ class Guest final : private Job {
   [[nodiscard]] std::string_view name() const override { return plan_->name.view(); }
 
  private:
+  [[nodiscard]] NodeId home() const;
   NextStep step() override;
   void become(GuestState state);
 
@@ -58,6 +64,7 @@ class Guest final : private Job {
 
   const GuestPlan* plan_ = nullptr;
   unsigned number_ = 0;
+  Booking booking_;
   GuestState state_ = GuestState::kCreated;
 
   // What it has, made in part or as a whole.

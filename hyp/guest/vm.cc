@@ -8,13 +8,13 @@
 
 namespace cadastre {
 
-Vm::Vm(OwnerId id, std::string_view name, unsigned vcpus, NodeId home, std::uint64_t memory_size,
+Vm::Vm(OwnerId id, std::string_view name, unsigned vcpus, NodeId home, Booking& booking, std::uint64_t memory_size,
        unsigned largest_level, PhysAddr root, TextSink& output)
     : id_(id),
       name_(name),
       vcpu_count_(vcpus),
       live_(vcpus),
-      memory_(id, home, memory_size, largest_level, root),
+      memory_(id, home, booking, memory_size, largest_level, root),
       vgic_(vcpus, gic.list_registers()),
       psci_(vcpus),
       uart_line_(*this),

@@ -28,8 +28,8 @@ class Vm {
   enum class Stop : std::uint8_t { kNone, kPowerOff, kReset, kFailed };
 
   // Takes nothing yet but its own members. `name` and the console outlive it; the rest is as GuestMemory's.
-  Vm(OwnerId id, std::string_view name, unsigned vcpus, NodeId home, std::uint64_t memory_size, unsigned largest_level,
-     PhysAddr root, TextSink& output);
+  Vm(OwnerId id, std::string_view name, unsigned vcpus, NodeId home, Booking& booking, std::uint64_t memory_size,
+     unsigned largest_level, PhysAddr root, TextSink& output);
   ~Vm();
   Vm(const Vm&) = delete;
   Vm& operator=(const Vm&) = delete;

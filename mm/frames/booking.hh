@@ -47,9 +47,7 @@ class Booking {
   [[nodiscard]] static constexpr unsigned index(Share share) { return static_cast<unsigned>(share); }
   // In one zone: the caller holds its lock, under which this changes.
   [[nodiscard]] std::uint32_t left_in(Share share, unsigned zone) const { return left_[index(share)][zone]; }
-  void set_left(Share share, unsigned zone, std::uint32_t frames) {
-    relaxed_store(left_[index(share)][zone], frames);
-  }
+  void set_left(Share share, unsigned zone, std::uint32_t frames) { relaxed_store(left_[index(share)][zone], frames); }
   // False when fewer than that were taken out of the promise.
   [[nodiscard]] bool untake(Share share, std::uint32_t frames) {
     std::atomic<std::uint32_t>& taken = taken_[index(share)];

@@ -135,7 +135,9 @@ class PageAllocatorBase {
   // takes them as single pages in `state` (kHyp or kDmaPinned). kBusy, with all as before but for pages that
   // moved, when something there stays; kInvalid for a range that is empty or not in one zone, or for kHyp
   // where a part is a CMA area's.
-  [[nodiscard]] Result<> alloc_contig_range(unsigned cpu, Pfn first, Pfn past, FrameState state);
+  // `own` as for isolate().
+  [[nodiscard]] Result<> alloc_contig_range(unsigned cpu, Pfn first, Pfn past, FrameState state,
+                                            const Booking* own = nullptr);
   // The same for who looks at many places: asks no other CPU for its pages, and says what is in the way.
   [[nodiscard]] std::expected<void, Obstacle> take_contig_range(unsigned cpu, Pfn first, Pfn past, FrameState state);
   // kCorrupt, reported, and nothing changes, unless all of them are such single pages.
@@ -329,7 +331,11 @@ class PageAllocatorBase {
     FrameWord word;
   };
   [[nodiscard]] BlockAt block_at(FrameIndex index);
-  [[nodiscard]] std::expected<void, Obstacle> collect(unsigned cpu, FrameIndex first, FrameIndex end, FrameState state);
+  [[nodiscard]] std::expected<void, Obstacle> collect(unsigned cpu, FrameIndex first, FrameIndex end, FrameState state,
+                                                      const Booking* own = nullptr);
+  [[nodiscard]] std::uint32_t promised_to(const Booking* own, FrameIndex in_zone) const {
+    return own == nullptr ? 0 : own->left_in(Share::kRam, frames_.section_of(in_zone).zone);
+  }
   [[nodiscard]] std::expected<void, Obstacle> empty_range(unsigned cpu, FrameIndex first, FrameIndex end);
   [[nodiscard]] Result<> move_out(unsigned cpu, FrameIndex block);
 
@@ -400,8 +406,8 @@ class PageAllocator final : public PageAllocatorBase {
   }
 
   using PageAllocatorBase::alloc_contig_range;
-  [[nodiscard]] Result<> alloc_contig_range(Pfn first, Pfn past, FrameState state) {
-    return alloc_contig_range(machine_.cpu(), first, past, state);
+  [[nodiscard]] Result<> alloc_contig_range(Pfn first, Pfn past, FrameState state, const Booking* own = nullptr) {
+    return alloc_contig_range(machine_.cpu(), first, past, state, own);
   }
   using PageAllocatorBase::free_contig_range;
   [[nodiscard]] Result<> free_contig_range(Pfn first, Pfn past) {

@@ -48,8 +48,7 @@ Result<> PageAllocatorBase::isolate_pageblocks(FrameIndex first, FrameIndex end,
     {
       const SpinlockGuard guard(zone.lock);
       isolated = zone.buddy.isolate(i);
-      const std::uint32_t left = own == nullptr ? 0 : own->left_in(Share::kRam, frames_.section_of(i).zone);
-      if (isolated && zone.is_short(left)) {
+      if (isolated && zone.is_short(promised_to(own, i))) {
         zone.buddy.unisolate(i);
         isolated = std::unexpected(Error::kBusy);
       }
@@ -151,7 +150,7 @@ std::expected<void, Obstacle> PageAllocatorBase::empty_range(unsigned cpu, Frame
 // The range's pageblocks are isolated: what becomes free in it stays free. What this CPU lists of it goes first, or it would
 // be where pages move to.
 std::expected<void, Obstacle> PageAllocatorBase::collect(unsigned cpu, FrameIndex first, FrameIndex end,
-                                                         FrameState state) {
+                                                         FrameState state, const Booking* own) {
   Zone& zone = zone_of(first);
   FrameIndex busy = first;
   drain(cpu);
@@ -159,7 +158,7 @@ std::expected<void, Obstacle> PageAllocatorBase::collect(unsigned cpu, FrameInde
     if (const auto emptied = empty_range(cpu, first, end); !emptied) return emptied;
     const SpinlockGuard guard(zone.lock);
     // What was freed into the range meanwhile may be promised: it is not to be had, then, before as much is free elsewhere.
-    busy = zone.is_short(0) ? first : zone.buddy.take_range(first, end);
+    busy = zone.is_short(promised_to(own, first)) ? first : zone.buddy.take_range(first, end);
     if (busy != kNoFrame) continue;
     for (FrameIndex i = first; i < end; ++i) {
       const bool is_cma = frames_.pageblock_type(i) == MigrateType::kCma;
@@ -187,18 +186,19 @@ std::expected<void, Obstacle> PageAllocatorBase::take_contig_range(unsigned cpu,
   return taken;
 }
 
-Result<> PageAllocatorBase::alloc_contig_range(unsigned cpu, Pfn first, Pfn past, FrameState state) {
+Result<> PageAllocatorBase::alloc_contig_range(unsigned cpu, Pfn first, Pfn past, FrameState state,
+                                               const Booking* own) {
   const auto begin = contiguous(first, past);
   if (!begin) return std::unexpected(begin.error());
   if (fault_ != nullptr && fault_->should_fail()) return std::unexpected(Error::kNoMemory);
   const FrameIndex end = *begin + (past - first);
   if (!may_take(*begin, end, state)) return std::unexpected(Error::kInvalid);
-  if (const auto isolated = isolate_pageblocks(*begin, end); !isolated) return isolated;
-  auto taken = collect(cpu, *begin, end, state);
+  if (const auto isolated = isolate_pageblocks(*begin, end, own); !isolated) return isolated;
+  auto taken = collect(cpu, *begin, end, state, own);
   // Only now that it is worth it, and with the pageblocks isolated: what is freed meanwhile goes on no list.
   if (!taken && taken.error().passing) {
     drain_all(cpu);
-    taken = collect(cpu, *begin, end, state);
+    taken = collect(cpu, *begin, end, state, own);
   }
   unisolate_pageblocks(*begin, end);
   if (!taken) return std::unexpected(taken.error().error);

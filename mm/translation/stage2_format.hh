@@ -121,9 +121,4 @@ struct Stage2Geometry {
 }
 static_assert(stage2_tables(std::uint64_t{2} << 30) == 2 + 1024 + 2);
 
-// Bytes of all tables that such a guest can need, the root among them.
-[[nodiscard]] constexpr std::uint64_t stage2_table_bytes(std::uint64_t ram) {
-  return Stage2Geometry::kRootEntries * sizeof(Entry) + stage2_tables(ram) * std::uint64_t{kPageSize};
-}
-
 }  // namespace cadastre

@@ -102,7 +102,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   CHECK(is_read == refusals.empty());
   if (!tree) return 0;
   // The plan is checked even if the reader has refused some of it: that must not be worse than wrong.
-  const HostResources host{.free_memory = kFree, .guest_overhead = 0x8000, .vcpu_overhead = 0x4000, .memory = kMemory};
+  const HostResources host{.free_memory = kFree,
+                           .table_memory = kFree,
+                           .guest_overhead = 0x8000,
+                           .vcpu_overhead = 0x4000,
+                           .memory = kMemory};
   Ram ram({data + tree->size(), size - tree->size()}, configuration);
   const bool is_good = check_plan(configuration, host, ram, refusals);
   CHECK(is_good == refusals.empty());

@@ -15,7 +15,8 @@ namespace {
 constexpr unsigned kCpus = 4;
 constexpr unsigned kUsers = 2;
 
-TEST_CASE("booking: on other CPUs somebody takes all that he can have, and collects ranges; no promised page is missed") {
+TEST_CASE(
+    "booking: on other CPUs somebody takes all that he can have, and collects ranges; no promised page is missed") {
   PageFixture f(32 * kMiB);
   std::array<Booking, kUsers> bookings;
   const std::uint32_t share = f.pages.bookable(Share::kRam) / kUsers;

@@ -10,8 +10,12 @@ namespace {
 struct Host {
   std::array<MemoryRegion, 2> memory = {MemoryRegion{{PhysAddr(0x4000'0000), 512 * kMiB}},
                                         MemoryRegion{{PhysAddr(0x6000'0000), 512 * kMiB}}};
-  HostResources resources{
-      .free_memory = 900 * kMiB, .guest_overhead = 0x8000, .vcpu_overhead = 0x4000, .max_vcpus = 4, .memory = memory};
+  HostResources resources{.free_memory = 900 * kMiB,
+                          .table_memory = 900 * kMiB,
+                          .guest_overhead = 0x8000,
+                          .vcpu_overhead = 0x4000,
+                          .max_vcpus = 4,
+                          .memory = memory};
 };
 
 struct Scene {
@@ -57,21 +61,57 @@ TEST_CASE("a plan that works gets a layout for every guest") {
   CHECK_EQ(scene.configuration.guests[1].layout.segments.size(), 2);
 }
 
-TEST_CASE("tables are counted: the root, a page for each GiB, a page for each 2 MiB, and the devices'") {
-  CHECK_EQ(stage2_table_bytes(2 * kMiB), (2 + 1 + 1 + 2) * 4096);
-  CHECK_EQ(stage2_table_bytes(128 * kMiB), (2 + 64 + 1 + 2) * 4096);
-  CHECK_EQ(stage2_table_bytes(1025 * kMiB), (2 + 513 + 2 + 2) * 4096);
+GuestPlan plan_with(std::uint64_t memory, unsigned cpus) {
+  GuestPlan plan;
+  plan.memory = memory;
+  plan.cpus = cpus;
+  return plan;
 }
 
-TEST_CASE("guests fit to the last byte, with what they cost beside their RAM") {
+TEST_CASE(
+    "a guest's demand: RAM page by page, a table for each 2 MiB and GiB and the devices, and what vCPUs have in hand") {
+  const auto demand = [](std::uint64_t memory, unsigned cpus) { return demand_of(plan_with(memory, cpus)); };
+  CHECK_EQ(demand(2 * kMiB, 1).ram, 512);
+  CHECK_EQ(demand(2 * kMiB, 1).tables, 1 + 1 + 2 + 4);
+  CHECK_EQ(demand(128 * kMiB, 1).tables, 64 + 1 + 2 + 4);
+  CHECK_EQ(demand(128 * kMiB, 8).ram, 32768 + 7);
+  CHECK_EQ(demand(128 * kMiB, 8).tables, 64 + 1 + 2 + 32);
+  CHECK_EQ(demand(1025 * kMiB, 1).tables, 513 + 2 + 2 + 4);
+  CHECK_EQ(demand(16 * 1024 * kMiB, 1).ram, 4U << 20);
+  CHECK_EQ(demand(16 * 1024 * kMiB, 1).tables, 8192 + 16 + 2 + 4);
+}
+
+// Bytes of a guest with so much RAM on the host above, and of what it needs beside that.
+std::uint64_t beside(std::uint64_t memory, unsigned cpus) {
+  return demand_of(plan_with(memory, cpus)).tables * 4096ULL + 0x8000 + 0x4000ULL * cpus;
+}
+std::uint64_t need(std::uint64_t memory, unsigned cpus) {
+  return demand_of(plan_with(memory, cpus)).ram * 4096ULL + beside(memory, cpus);
+}
+
+TEST_CASE("guests fit to the last byte, with what they cost beside their RAM; else each is told what it asks for") {
   for (const bool is_short : {false, true}) {
     Scene scene;
     scene.add("a", PhysAddr(0x5000'0000), raw_file(4096));
     scene.add("b", PhysAddr(0x5100'0000), raw_file(4096)).cpus = 2;
-    const std::uint64_t need = 2 * (64 * kMiB + stage2_table_bytes(64 * kMiB) + 0x8000) + (3 * 0x4000);
-    scene.host.resources.free_memory = is_short ? need - 1 : need;
+    const std::uint64_t all = need(64 * kMiB, 1) + need(64 * kMiB, 2);
+    scene.host.resources.free_memory = is_short ? all - 1 : all;
     CHECK_EQ(scene.check(), !is_short);
-    CHECK_EQ(refuses(scene.refusals, "guests: 128 MiB of guest RAM"), is_short);
+    CHECK_EQ(scene.refusals.count(), is_short ? 3 : 0);
+    CHECK_EQ(refuses(scene.refusals, "guests: 131076 KiB of guest RAM", size_text(all - 1).view()), is_short);
+    CHECK_EQ(refuses(scene.refusals, "/hypervisor/a: asks for 64 MiB of RAM and ", "KiB beside it"), is_short);
+    CHECK_EQ(refuses(scene.refusals, "/hypervisor/b: asks for 64 MiB of RAM and ", "KiB beside it"), is_short);
+  }
+}
+
+TEST_CASE("tables and metadata have to fit into the linear map, whatever memory there is above it") {
+  for (const bool is_short : {false, true}) {
+    Scene scene;
+    scene.add("a", PhysAddr(0x5000'0000), raw_file(4096), 256 * kMiB);
+    const std::uint64_t low = beside(256 * kMiB, 1);
+    scene.host.resources.table_memory = is_short ? low - 1 : low;
+    CHECK_EQ(scene.check(), !is_short);
+    CHECK_EQ(refuses(scene.refusals, "/hypervisor/a: ", "for tables and metadata", "of low memory"), is_short);
   }
 }
 
@@ -84,6 +124,7 @@ TEST_CASE("a guest that alone wants more than there is is named") {
   just.add("just", PhysAddr(0x5000'0000), raw_file(4096), 900 * kMiB);
   CHECK_FALSE(just.check());
   CHECK(refuses(just.refusals, "/hypervisor/just: 900 MiB of guest RAM"));
+  CHECK_EQ(just.refusals.count(), 1);
 }
 
 TEST_CASE("memory sizes that make no sense are refused, however large") {
