@@ -16,7 +16,7 @@
 
 #include "mm/base/address.hh"
 #include "mm/base/machine.hh"
-#include "mm/boot/fixmap.hh"
+#include "mm/boot/fixmap_slot.hh"
 #include "mm/frames/kmap.hh"
 
 namespace cadastre::layout {

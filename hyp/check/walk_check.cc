@@ -9,6 +9,7 @@
 #include "arch/armv7/cp15.hh"
 #include "hyp/config/plan.hh"
 #include "hyp/core/console.hh"
+#include "hyp/guest/guest_memory.hh"
 #include "hyp/guest/guest_ram.hh"
 #include "hyp/guest/registers.hh"
 #include "hyp/guest/vcpu.hh"

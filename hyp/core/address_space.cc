@@ -8,6 +8,7 @@
 #include "arch/armv7/cp15.hh"
 #include "arch/armv7/image.hh"
 #include "arch/armv7/machine.hh"
+#include "mm/boot/fixmap.hh"
 
 namespace cadastre {
 

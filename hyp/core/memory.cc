@@ -2,6 +2,7 @@
 
 #include "hyp/core/address_space.hh"
 #include "hyp/core/console.hh"
+#include "platform/dtb/host.hh"
 
 namespace cadastre {
 

@@ -3,6 +3,7 @@
 
 #include "arch/armv7/machine.hh"
 #include "hyp/config/command_line.hh"
+#include "hyp/core/objects_of.hh"
 #include "mm/base/error.hh"
 #include "mm/boot/memblock.hh"
 #include "mm/boot/reservations.hh"
@@ -13,12 +14,10 @@
 #include "mm/objects/per_cpu_allocator.hh"
 #include "mm/objects/slab.hh"
 #include "mm/objects/slab_shrinker.hh"
-#include "platform/dtb/host.hh"
 
 namespace cadastre {
 
-template <class T>
-using ObjectsOf = SlabCache<T, arch::ArmMachine>;
+struct HostDescription;
 
 struct Memory {
   PageAllocator<arch::ArmMachine> pages{arch::machine};  // first: what its fast paths read is near the start

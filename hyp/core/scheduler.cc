@@ -13,6 +13,7 @@
 #include "hyp/core/jobs.hh"
 #include "hyp/core/masked_stretch.hh"
 #include "hyp/core/memory.hh"
+#include "hyp/guest/guest_memory.hh"
 #include "hyp/guest/guests.hh"
 #include "hyp/guest/inject.hh"
 #include "hyp/guest/timers.hh"

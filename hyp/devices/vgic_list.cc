@@ -4,19 +4,14 @@
 //        |  most urgent first                        |  most urgent first
 //        v                                           v
 //   +----------+----------+-- ... --+----------+----------+
-//   | LR0   P  |          |         |          | LRn   A  |   one list register is kept for the most urgent
-//   waiting one
+//   | LR0   P  |          |         |          | LRn   A  |   one is kept for the most urgent waiting one
 //   +----------+----------+-- ... --+----------+----------+
 //
-// When all fit, the hardware does the rest. When not, the guest sees what it would with endless list
-// registers:
-// - a waiting one stays out: it is less urgent than what is listed as pending, so nothing is missed until
-// none of those is
+// When all fit, the hardware does the rest. When not, the guest sees what it would with endless list registers:
+// - a waiting one stays out: it is less urgent than what is listed as pending, so nothing is missed until none of those is
 //   pending any more, which is the no-pending maintenance interrupt (NPIE).
-// - an active one stays out: it is less urgent than those listed as active, and an interrupt's end comes in
-// the opposite
-//   order, so the ends that match no list register (LRENPIE, EOICount) are those of the most urgent unlisted
-//   ones.
+// - an active one stays out: it is less urgent than those listed as active, and an interrupt's end comes in the opposite
+//   order, so the ends that match no list register (LRENPIE, EOICount) are those of the most urgent unlisted ones.
 //
 // An interrupt is listed as pending and active at once only if nothing can change that behind the guest's
 // back: not while others wait (its end must be seen), not level-sensitive ones (the line may fall first), not

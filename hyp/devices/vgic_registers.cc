@@ -1,9 +1,11 @@
-// The vGIC's registers, as the guest sees the distributor [GICv2 4.3]. Those of one bit an interrupt are 32
-// words from a multiple of 0x80:
+// The vGIC's registers, as the guest sees the distributor [GICv2 4.3]. Those of one bit an interrupt are 32 words from a multiple
+// of 0x80:
 //
-//   0x000 CTLR, TYPER, IIDR   0x080 IGROUPR     0x100 ISENABLER   0x180 ICENABLER   0x200 ISPENDR   0x280
-//   ICPENDR 0x300 ISACTIVER           0x380 ICACTIVER   0x400 IPRIORITYR  0x800 ITARGETSR   0xc00 ICFGR 0xe00
-//   NSACR 0xf00 SGIR, CPENDSGIR, SPENDSGIR            0xfd0 identification
+//   0x000 CTLR, TYPER, IIDR   0x100 ISENABLER   0x200 ISPENDR   0x300 ISACTIVER
+//   0x080 IGROUPR             0x180 ICENABLER   0x280 ICPENDR   0x380 ICACTIVER
+//
+//   0x400 IPRIORITYR   0x800 ITARGETSR   0xc00 ICFGR   0xe00 NSACR   0xf00 SGIR   0xf10 CPENDSGIR   0xf20 SPENDSGIR
+//   0xfd0 identification
 #include <bit>
 
 #include "hyp/devices/bits.hh"

@@ -9,6 +9,7 @@
 #include "arch/armv7/psr.hh"
 #include "hyp/core/console.hh"
 #include "hyp/emulate/backtrace.hh"
+#include "hyp/guest/guest_memory.hh"
 #include "hyp/guest/guest_ram.hh"
 #include "hyp/guest/vcpu.hh"
 #include "hyp/guest/vm.hh"

@@ -4,6 +4,7 @@
 
 #include "arch/armv7/cache.hh"
 #include "arch/armv7/machine.hh"
+#include "hyp/guest/guest_memory.hh"
 #include "hyp/guest/vcpu.hh"
 #include "hyp/guest/vm.hh"
 #include "mm/base/range.hh"

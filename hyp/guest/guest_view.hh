@@ -8,7 +8,6 @@
 #include "arch/armv7/guest_state.hh"
 #include "arch/armv7/machine.hh"
 #include "arch/armv7/table_operations.hh"
-#include "hyp/core/memory.hh"
 #include "mm/base/address.hh"
 #include "mm/translation/guest_walk.hh"
 

@@ -13,6 +13,7 @@
 #include "hyp/core/memory.hh"
 #include "hyp/core/scheduler.hh"
 #include "hyp/guest/crash_report.hh"
+#include "hyp/guest/guest_memory.hh"
 #include "hyp/guest/terminal.hh"
 #include "hyp/guest/timers.hh"
 #include "mm/base/check.hh"
@@ -24,6 +25,7 @@ constexpr unsigned kRootOrder = 1;
 static_assert(Stage2<GuestEnvironment>::kRootBytes == kPageSize << kRootOrder);
 
 GuestHost host;
+ObjectsOf<GuestMemory> memories(memory.slabs);
 ObjectsOf<Vm> vms(memory.slabs);
 ObjectsOf<Vcpu> vcpus(memory.slabs);
 std::atomic_flag any_has_run;
@@ -39,7 +41,9 @@ void report_boot_cost() {
 
 Result<> Guest::init(const GuestHost& guest_host) {
   host = guest_host;
-  return vms.init("vm").and_then([] { return vcpus.init("vcpu"); });
+  return vms.init("vm").and_then([] { return memories.init("guest-memory"); }).and_then([] {
+    return vcpus.init("vcpu");
+  });
 }
 
 void Guest::plan(const GuestPlan& plan, unsigned number) {
@@ -124,8 +128,10 @@ Result<> Guest::make() {
   if (!root) return std::unexpected(root.error());
   root_ = address_of(*root);
   const auto id = static_cast<OwnerId>(number_ + 1);  // 0 is the hypervisor
-  const Result<Vm*> vm = vms.create(id, name(), plan_->cpus, home(), booking_, plan_->memory, plan_->largest_level,
-                                    root_, terminal.output_of(number_, name()));
+  const Result<GuestMemory*> ram = memories.create(id, home(), booking_, plan_->memory, plan_->largest_level, root_);
+  if (!ram) return std::unexpected(ram.error());
+  memory_ = *ram;
+  const Result<Vm*> vm = vms.create(id, name(), plan_->cpus, *memory_, terminal.output_of(number_, name()));
   if (!vm) return std::unexpected(vm.error());
   vm_ = *vm;
   return vm_->create(vcpus, number_ % host.cpus, host.cpus, host.gicv);
@@ -193,6 +199,8 @@ void Guest::report_ram() const {
 void Guest::unmake() {
   if (vm_ != nullptr) vms.destroy(vm_);
   vm_ = nullptr;
+  if (memory_ != nullptr) memories.destroy(memory_);
+  memory_ = nullptr;
   if (root_ != PhysAddr(0)) memory.pages.free(frame_of(root_), kRootOrder);
   root_ = PhysAddr(0);
 }

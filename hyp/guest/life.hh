@@ -69,6 +69,7 @@ class Guest final : private Job {
 
   // What it has, made in part or as a whole.
   Vm* vm_ = nullptr;
+  GuestMemory* memory_ = nullptr;
   PhysAddr root_;  // of its stage 2: two frames
 
   // How far its making, or its end, has come.

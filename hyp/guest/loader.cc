@@ -10,6 +10,7 @@
 #include "hyp/config/layout.hh"
 #include "hyp/core/memory.hh"
 #include "hyp/guest/guest_map.hh"
+#include "hyp/guest/guest_memory.hh"
 #include "hyp/guest/vm.hh"
 #include "mm/base/check.hh"
 #include "mm/base/range.hh"

@@ -6,6 +6,7 @@
 #include "arch/armv7/cp15.hh"
 #include "arch/armv7/hsr.hh"
 #include "hyp/emulate/emulate.hh"
+#include "hyp/guest/guest_memory.hh"
 #include "hyp/guest/guest_view.hh"
 #include "hyp/guest/inject.hh"
 #include "hyp/guest/instruction.hh"

@@ -10,6 +10,7 @@
 
 #include "arch/armv7/cp15.hh"
 #include "arch/armv7/hsr.hh"
+#include "hyp/guest/guest_memory.hh"
 #include "hyp/guest/inject.hh"
 #include "hyp/guest/instruction.hh"
 #include "hyp/guest/registers.hh"

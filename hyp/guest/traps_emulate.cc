@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "hyp/emulate/emulate.hh"
+#include "hyp/guest/guest_memory.hh"
 #include "hyp/guest/guest_ram.hh"
 #include "hyp/guest/inject.hh"
 #include "hyp/guest/registers.hh"

@@ -1,20 +1,23 @@
 #include "hyp/guest/vm.hh"
 
 #include "arch/armv7/cpu.hh"
+#include "hyp/core/console.hh"
 #include "hyp/core/console_input.hh"
 #include "hyp/core/interrupts.hh"
+#include "hyp/core/memory.hh"
 #include "hyp/core/scheduler.hh"
+#include "hyp/guest/guest_map.hh"
+#include "hyp/guest/guest_memory.hh"
 #include "hyp/guest/timers.hh"
 
 namespace cadastre {
 
-Vm::Vm(OwnerId id, std::string_view name, unsigned vcpus, NodeId home, Booking& booking, std::uint64_t memory_size,
-       unsigned largest_level, PhysAddr root, TextSink& output)
+Vm::Vm(OwnerId id, std::string_view name, unsigned vcpus, GuestMemory& memory, TextSink& output)
     : id_(id),
       name_(name),
       vcpu_count_(vcpus),
       live_(vcpus),
-      memory_(id, home, booking, memory_size, largest_level, root),
+      memory_(memory),
       vgic_(vcpus, gic.list_registers()),
       psci_(vcpus),
       uart_line_(*this),

@@ -8,28 +8,27 @@
 #include <string_view>
 #include <utility>
 
-#include "hyp/core/console.hh"
-#include "hyp/core/memory.hh"
-#include "hyp/devices/guest_console.hh"
+#include "hyp/core/objects_of.hh"
 #include "hyp/devices/mmio.hh"
 #include "hyp/devices/psci.hh"
 #include "hyp/devices/vgic.hh"
 #include "hyp/devices/vpl011.hh"
 #include "hyp/guest/guest_devices.hh"
-#include "hyp/guest/guest_memory.hh"
 #include "hyp/guest/vcpu.hh"
 #include "mm/base/error.hh"
-#include "mm/objects/per_cpu_allocator.hh"
+#include "mm/frames/frame_state.hh"
+#include "mm/objects/per_cpu_pointer.hh"
 
 namespace cadastre {
+
+class GuestMemory;
 
 class Vm {
  public:
   enum class Stop : std::uint8_t { kNone, kPowerOff, kReset, kFailed };
 
-  // Takes nothing yet but its own members. `name` and the console outlive it; the rest is as GuestMemory's.
-  Vm(OwnerId id, std::string_view name, unsigned vcpus, NodeId home, Booking& booking, std::uint64_t memory_size,
-     unsigned largest_level, PhysAddr root, TextSink& output);
+  // Takes nothing yet but its own members. `name`, its memory and the console outlive it.
+  Vm(OwnerId id, std::string_view name, unsigned vcpus, GuestMemory& memory, TextSink& output);
   ~Vm();
   Vm(const Vm&) = delete;
   Vm& operator=(const Vm&) = delete;
@@ -82,7 +81,7 @@ class Vm {
   ObjectsOf<Vcpu>* cache_ = nullptr;
   PerCpuPointer<const Vcpu*> last_on_cpu_;
 
-  GuestMemory memory_;
+  GuestMemory& memory_;
   Vgic vgic_;
   PsciServer psci_;
   UartLine uart_line_;

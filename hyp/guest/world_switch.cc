@@ -9,6 +9,7 @@
 #include "arch/armv7/image.hh"
 #include "hyp/core/interrupts.hh"
 #include "hyp/guest/guest_map.hh"
+#include "hyp/guest/guest_memory.hh"
 #include "hyp/guest/vcpu.hh"
 #include "hyp/guest/vm.hh"
 #include "mm/translation/stage2.hh"

@@ -1,36 +1,15 @@
-// Fixed addresses of HYP's space, for what has to be found before there is anything to allocate from: a slot each, with
-// a name and an address that are known when the program is linked.
+// What is mapped at fixed addresses of HYP's space (fixmap_slot.hh).
 #pragma once
 
-#include <algorithm>
-#include <cstddef>
 #include <cstdint>
-#include <span>
 
 #include "mm/base/address.hh"
+#include "mm/base/check.hh"
 #include "mm/base/error.hh"
+#include "mm/boot/fixmap_slot.hh"  // IWYU pragma: export
 #include "mm/translation/hyp_table.hh"
 
 namespace cadastre {
-
-struct FixmapSlot {
-  std::uint32_t start;
-  std::uint32_t size;
-  // What is mapped keeps its offset within so many bytes, a power of two: kBlockSize where blocks of 2 MiB may be used.
-  std::uint32_t granule;
-
-  [[nodiscard]] constexpr std::uint32_t end() const { return start + size; }
-  [[nodiscard]] constexpr std::uint32_t address_of(PhysAddr physical) const {
-    return start + static_cast<std::uint32_t>(physical.offset_in(granule));
-  }
-};
-
-// In rising order, none reaching into the next.
-[[nodiscard]] constexpr bool are_apart(std::span<const FixmapSlot> slots) {
-  return std::ranges::adjacent_find(slots, [](const FixmapSlot& a, const FixmapSlot& b) {
-           return a.end() < a.start || b.start < a.end();
-         }) == slots.end();
-}
 
 // Maps [physical, physical + size), rounded outwards to pages, and returns where its first byte is. kOverlap: the slot is
 // in use; kOutOfRange: larger than the slot; kInvalid: of size 0; kNoMemory: tables. The table's lock is held.

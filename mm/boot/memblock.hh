@@ -3,8 +3,7 @@
 //
 //   memory    [====== RAM ======]        [========= RAM =========]
 //   reserved     [image]  [DTB]                      [allocated]
-//   free      [==]     [==]   [==]       [==========]           [==]     what is in `memory` and not in
-//   `reserved`
+//   free      [==]     [==]   [==]       [==========]           [==]     in `memory` and not in `reserved`
 //
 // The semantics are Linux's memblock, to the edge cases. Ranges merge with neighbours of the same node and
 // flags; what overlaps an older range keeps the older one's node and flags. A size of 0 is no error and

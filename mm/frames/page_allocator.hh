@@ -1,15 +1,15 @@
 // Pages: the zones of all nodes, searched in the order of each request's zonelist, with a list of single
 // pages a CPU in front.
 //
-//   alloc(0)  --> this CPU's list --(empty)--> zonelist: node 0 HIGHMEM, NORMAL, DMA, then the next nearest
-//   node ... free(p,0) --> this CPU's list --(full)---> the zone's buddy system larger orders: the buddy
-//   system at once
+//   alloc(0)  --> this CPU's list --(empty)--> zonelist: node 0 HIGHMEM, NORMAL, DMA, then the next nearest node ...
+//   free(p,0) --> this CPU's list --(full)---> the zone's buddy system
+//   larger orders ---------------------------> the buddy system at once
 //
 // Usage at boot, once the linear map is up and memblock's `current_limit` is its end:
-//   pages.init(memblock, {.dma_limit = ..., .log = &log});   frames (taken from memblock) and zones for all
-//   memory pages.release(memblock);                                 memblock's free ranges become free pages
+//   pages.init(memblock, {.dma_limit = ..., .log = &log});   frames (taken from memblock) and zones for all memory
+//   pages.release(memblock);                                 memblock's free ranges become free pages
 // then from any CPU:
-//   Result<Pfn> page = pages.alloc(0, kZero);                       NORMAL: in the linear map
+//   Result<Pfn> page = pages.alloc(0, kZero);                NORMAL: in the linear map
 //   Result<Pfn> ram = pages.alloc(9, kHighmem | kMovable | kNoWarn | kNoRetry);
 //   pages.free(*page, 0);
 // What `alloc` returns is the caller's until `free`, its first frame in state kHyp (kCmaLent when borrowed

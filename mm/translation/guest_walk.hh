@@ -9,8 +9,7 @@
 //      |     section,   small or                        1 GiB      2 MiB      page
 //      |     supersect. large page
 //      v
-//     IPA  --(stage 2)-->  physical address              each descriptor's address is an IPA too, and goes
-//     through stage 2
+//     IPA  --(stage 2)-->  physical address          each descriptor's address is an IPA too, and goes through stage 2
 //
 // The order of checks is the architecture's: each fetch (stage 2, external abort), invalid descriptor, access
 // flag, domain, permission, then stage 2 of the result [ARMv7 B3.12, B3.13]. Each descriptor is read once.
