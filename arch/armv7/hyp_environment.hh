@@ -59,3 +59,10 @@ class HypEnvironment : public TableOperations {
 };
 
 }  // namespace cadastre::arch
+
+namespace cadastre {
+
+// In hyp_table.cc.
+extern template class PageTable<HypGeometry, arch::HypEnvironment>;
+
+}  // namespace cadastre

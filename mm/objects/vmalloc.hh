@@ -24,6 +24,7 @@
 #include "mm/objects/slab.hh"
 #include "mm/objects/virtual_areas.hh"
 #include "mm/translation/hyp_table.hh"
+#include "mm/translation/page_table_change.hh"
 
 namespace cadastre {
 

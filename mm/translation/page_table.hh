@@ -350,5 +350,4 @@ class PageTable {
 
 }  // namespace cadastre
 
-#include "mm/translation/page_table_change.hh"  // IWYU pragma: export
 #include "mm/translation/page_table_lookup.hh"  // IWYU pragma: export

@@ -1,5 +1,7 @@
-// PageTable's operations that change it. Included by page_table.hh, at its end.
+// PageTable's operations that change it: for who instantiates one (arch/armv7/hyp_table.cc), and for what is a template itself.
 #pragma once
+
+#include "mm/translation/page_table.hh"
 
 namespace cadastre {
 

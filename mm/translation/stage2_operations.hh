@@ -1,6 +1,8 @@
 // Stage2's operations. Included by stage2.hh, at its end.
 #pragma once
 
+#include "mm/translation/page_table_change.hh"
+
 namespace cadastre {
 
 template <Stage2Environment E>

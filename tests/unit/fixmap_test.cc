@@ -3,6 +3,7 @@
 #include <array>
 
 #include "mm/frames/kmap.hh"
+#include "mm/translation/page_table_change.hh"
 #include "tests/unit/table_environment.hh"
 #include "tests/unit/test.hh"
 

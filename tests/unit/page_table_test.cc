@@ -5,6 +5,7 @@
 #include <string>
 
 #include "mm/translation/hyp_table.hh"
+#include "mm/translation/page_table_change.hh"
 #include "mm/translation/stage2_format.hh"
 #include "tests/unit/table_environment.hh"
 #include "tests/unit/test.hh"
