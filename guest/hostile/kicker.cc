@@ -22,6 +22,8 @@ void kick() {
     } else {
       send_interrupt(kInterrupt, kSecondCpu);
     }
+    // An emulator that runs CPUs one after the other gives the others the time to be disturbed by each.
+    asm volatile("yield");
   }
   say("kicked ", kicks, " times");
 }

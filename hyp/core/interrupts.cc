@@ -39,8 +39,10 @@ constexpr bool kLevel = true;
 bool handle(unsigned interrupt, Vcpu* loaded) {
   if (interrupt == ids.virtual_timer) {
     if (loaded == nullptr) return false;  // cannot be: it is stopped while nobody is loaded
-    loaded->vm.kick(
+    static_cast<void>(
         loaded->vm.vgic().raise_hardware(loaded->index, guest_map::kVirtualTimerInterrupt, ids.virtual_timer));
+    // While it runs, its list registers are brought up to date before it goes on, and that is all.
+    if (loaded->state.load(std::memory_order_relaxed) == Vcpu::State::kWaiting) look_at(*loaded);
     return true;
   }
   if (interrupt == ids.maintenance) {

@@ -17,6 +17,8 @@
 
 namespace cadastre {
 
+class TimeAccount;
+
 // What a step says: nothing, when all is done; else the count of the timer before which the next one has nothing to do.
 using NextStep = std::optional<std::uint64_t>;
 inline constexpr std::uint64_t kAtOnce = 0;
@@ -31,6 +33,8 @@ class Job {
   virtual NextStep step() = 0;
   // For who reports what took so long.
   [[nodiscard]] virtual std::string_view name() const = 0;
+  // On whose time it is done; null: on nobody's in particular.
+  [[nodiscard]] virtual TimeAccount* account() { return nullptr; }
 
  protected:
   Job() = default;
@@ -71,40 +75,51 @@ class JobQueue {
 
   // A step of the oldest one that is due, told to `before` first; false: none is.
   bool run_step(std::uint64_t now, void (*before)(const Job&) = [](const Job&) {}) EXCLUDES(lock_) {
-    Job* const job = take(now);
-    if (job == nullptr) return false;
-    before(*job);
-    put_back(*job, job->step());
-    return true;
+    return run(take(now, [](Job&) { return true; }), before);
+  }
+  // Of those that are done on this account's time.
+  bool run_step_of(
+      const TimeAccount* account, std::uint64_t now, void (*before)(const Job&) = [](const Job&) {}) EXCLUDES(lock_) {
+    return run(take(now, [&](Job& job) { return job.account() == account; }), before);
   }
 
-  [[nodiscard]] bool has_due(std::uint64_t now) EXCLUDES(lock_) {
-    const SpinlockGuard guard(lock_);
-    return find_due(now) != nullptr;
-  }
-  // When the first of them is due; nothing when there is none.
-  [[nodiscard]] NextStep next_due() EXCLUDES(lock_) {
+  // Tells `each` the account of each one that is due, and returns when the first of the others will be; nothing when there is
+  // none.
+  template <class F>
+  [[nodiscard]] NextStep look(std::uint64_t now, F&& each) EXCLUDES(lock_) {
     const SpinlockGuard guard(lock_);
     NextStep first;
-    for (const Job* job = first_; job != nullptr; job = job->next_) {
-      if (!first || job->not_before_ < *first) first = job->not_before_;
+    for (Job* job = first_; job != nullptr; job = job->next_) {
+      if (job->not_before_ <= now) {
+        each(job->account());
+      } else if (!first || job->not_before_ < *first) {
+        first = job->not_before_;
+      }
     }
     return first;
   }
+  [[nodiscard]] bool has_due(std::uint64_t now) EXCLUDES(lock_) {
+    bool is_due = false;
+    static_cast<void>(look(now, [&](TimeAccount*) { is_due = true; }));
+    return is_due;
+  }
 
  private:
-  [[nodiscard]] Job* find_due(std::uint64_t now) REQUIRES(lock_) {
-    Job* job = first_;
-    while (job != nullptr && job->not_before_ > now) job = job->next_;
-    return job;
-  }
-  [[nodiscard]] Job* take(std::uint64_t now) EXCLUDES(lock_) {
+  template <class Wanted>
+  [[nodiscard]] Job* take(std::uint64_t now, Wanted&& wanted) EXCLUDES(lock_) {
     const SpinlockGuard guard(lock_);
-    Job* const job = find_due(now);
+    Job* job = first_;
+    while (job != nullptr && (job->not_before_ > now || !wanted(*job))) job = job->next_;
     if (job == nullptr) return nullptr;
     remove(*job);
     job->state_ = Job::State::kRunning;
     return job;
+  }
+  bool run(Job* job, void (*before)(const Job&)) EXCLUDES(lock_) {
+    if (job == nullptr) return false;
+    before(*job);
+    put_back(*job, job->step());
+    return true;
   }
   // Whoever wants to take the memory of a job away asks cancel() first, which waits for the lock.
   void put_back(Job& job, NextStep next) EXCLUDES(lock_) {

@@ -49,25 +49,28 @@ void add_background_job(Job& job) {
   jobs.mine(arch::machine).background.add(job);
 }
 
-bool has_due_job() {
-  return jobs.mine(arch::machine).of_guests.has_due(now());
+JobQueue& guest_jobs() {
+  return jobs.mine(arch::machine).of_guests;
 }
 
-NextStep next_job_due() {
-  return jobs.mine(arch::machine).of_guests.next_due();
-}
-
-bool run_job_step() {
-  return jobs.mine(arch::machine).of_guests.run_step(now(), say_name);
+bool run_job_step(const TimeAccount* account) {
+  return guest_jobs().run_step_of(account, now(), say_name);
 }
 
 bool run_idle_step() {
   const unsigned mine = arch::machine.cpu();
   idle.fetch_or(bit_of(mine));
   std::atomic_thread_fence(std::memory_order_seq_cst);
+  // A helper may have put one back since this CPU looked.
+  if (guest_jobs().has_due(now())) return true;
   if (jobs.of(mine).background.run_step(now(), say_name)) return true;
   for (unsigned i = 1; i < kMaxCpus; ++i) {
-    if (jobs.of((mine + i) % kMaxCpus).of_guests.run_step(now(), say_name)) return true;
+    const unsigned other = (mine + i) % kMaxCpus;
+    if (!jobs.of(other).of_guests.run_step(now(), say_name)) continue;
+    // That one went to sleep, perhaps, because its job was here.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if ((idle.load() & bit_of(other)) != 0) kick_cpu(other);
+    return true;
   }
   return false;
 }

@@ -1,18 +1,25 @@
 #include "hyp/core/scheduler.hh"
 
-#include <algorithm>
+#include <array>
+#include <atomic>
 #include <cstdint>
 #include <optional>
+#include <utility>
 
 #include "arch/armv7/barrier.hh"
 #include "arch/armv7/cp15.hh"
 #include "arch/armv7/machine.hh"
 #include "hyp/check/walk_check.hh"
+#include "hyp/config/plan.hh"
 #include "hyp/core/cross_call.hh"
+#include "hyp/core/deadlines.hh"
 #include "hyp/core/interrupts.hh"
 #include "hyp/core/jobs.hh"
 #include "hyp/core/masked_stretch.hh"
 #include "hyp/core/memory.hh"
+#include "hyp/core/run_queue.hh"
+#include "hyp/devices/bits.hh"
+#include "hyp/devices/vcpu_limit.hh"
 #include "hyp/guest/guest_memory.hh"
 #include "hyp/guest/guests.hh"
 #include "hyp/guest/inject.hh"
@@ -21,55 +28,68 @@
 #include "hyp/guest/vcpu.hh"
 #include "hyp/guest/vm.hh"
 #include "hyp/guest/world_switch.hh"
+#include "mm/base/check.hh"
 #include "mm/base/per_cpu.hh"
-#include "mm/base/spinlock.hh"
 
 namespace cadastre {
 namespace {
 
-constexpr std::uint64_t kSlicesPerSecond = 100;
-constexpr std::uint64_t kLeastTurnsPerSecond = 1000;
+// Of a second. A turn ends when its vCPU is that far ahead of the next one, so that two of them take turns of 8 ms.
+constexpr std::uint32_t kTurnsPerSecond = 250;
+constexpr std::uint32_t kTurnsAmongSiblingsPerSecond = 2000;
+constexpr std::uint32_t kBanksPerSecond = 500;
+// There is an end to a turn even if nobody else wants the CPU: the timer's interrupt is also what makes QEMU look at the guest's
+// own again (Gic::reevaluate).
+constexpr std::uint32_t kLooksPerSecond = 100;
 
-// One CPU's. All but the list is that CPU's alone.
-class RunQueue {
+// One CPU's. All but slots and notes is that CPU's alone.
+class Scheduler {
  public:
-  void add(Vcpu& vcpu) EXCLUDES(lock_);
-  void remove(Vcpu& vcpu) EXCLUDES(lock_);
+  void add(Vcpu& vcpu);
+  // True: it was not noted already.
+  [[nodiscard]] bool note(unsigned slot);
   void request_reschedule() { reschedule_ = true; }
   [[noreturn]] void run();
 
  private:
-  template <class F>
-  void for_each(F&& f) EXCLUDES(lock_);
-  [[nodiscard]] Vcpu* stopping_vcpu();
-  void stop(Vcpu& vcpu);
+  static constexpr unsigned kSlots = kMaxGuests * kMaxVcpus;
+  static constexpr unsigned kWordBits = 32;
+  static_assert(kSlots % kWordBits == 0);
+
+  void settle(Vcpu& vcpu);
+  void look_at_noted();
+  void look_at_due();
+  void look(Vcpu& vcpu);
   [[nodiscard]] bool wakes(Vcpu& vcpu) const;
-  [[nodiscard]] Vcpu* pick();
-  [[nodiscard]] bool is_jobs_turn(const Vcpu* next);
-  void run_jobs();
+  void wake(Vcpu& vcpu);
+  void set_deadline(const Vcpu& vcpu);
+  void stop(Vcpu& vcpu);
+  void look_for_work();
+  void run_jobs(TimeAccount& account);
+  void run_vcpu(Vcpu& vcpu);
   void idle();
-  void arm_timer();
+  void arm_timer(std::optional<std::uint64_t> deadline);
   void switch_to(Vcpu* vcpu);
-  void begin_turn();
   void put_away(Vcpu& vcpu);
   void run_loaded(Vcpu& vcpu);
   void balance_memory();
-  [[nodiscard]] bool merge_guest_memory();
 
   ExitKind (*enter_)(GuestFrame*) = enter_guest;  // so that nobody pays for what is not watched
-  Spinlock lock_;
-  Vcpu* first_ GUARDED_BY(lock_) = nullptr;
+  // Who is noted is looked at, if there still is somebody in its slot.
+  std::array<std::atomic<Vcpu*>, kSlots> slots_{};
+  std::array<std::atomic<std::uint32_t>, kSlots / kWordBits> noted_{};  // a bit for each slot
+
+  RunQueue queue_;
+  Deadlines<kSlots> deadlines_;  // of the timers of vCPUs that wait for an interrupt, by slot
+  TimeAccount nobodys_;          // for jobs that have no other
+  NextStep next_job_;            // when another one is due
   Vcpu* loaded_ = nullptr;
-  Vcpu* last_ = nullptr;  // whose turn it was last, loaded or not
   bool reschedule_ = false;
-  bool round_is_over_ = false;  // each runnable vCPU has had its turn
-  bool jobs_have_turn_ = false;
-  std::uint64_t least_turn_end_ = 0;  // of the loaded one's turn, in ticks of the counter
-  std::uint64_t turn_end_ = 0;
+  std::uint64_t now_ = 0;            // when this pass began, in ticks of the counter
   std::uint32_t pressure_seen_ = 0;  // PageAllocatorBase::pressure
 };
 
-PerCpu<RunQueue> queues;
+PerCpu<Scheduler> schedulers;
 
 ExitKind enter_guest_watched(GuestFrame* frame) {
   masked_stretch.end();
@@ -78,151 +98,174 @@ ExitKind enter_guest_watched(GuestFrame* frame) {
   return exit;
 }
 
-void RunQueue::add(Vcpu& vcpu) {
-  const SpinlockGuard guard(lock_);
-  Vcpu** link = &first_;
-  while (*link != nullptr) link = &(*link)->next_on_cpu;
-  vcpu.next_on_cpu = nullptr;
-  *link = &vcpu;
+[[nodiscard]] bool has_runnable_vcpu(const TimeAccount& account) {
+  return account.vcpu != nullptr && account.vcpu->state.load(std::memory_order_relaxed) == Vcpu::State::kRunnable;
 }
 
-void RunQueue::remove(Vcpu& vcpu) {
-  const SpinlockGuard guard(lock_);
-  Vcpu** link = &first_;
-  while (*link != &vcpu) link = &(*link)->next_on_cpu;
-  *link = vcpu.next_on_cpu;
-}
-
-// Only this CPU removes, so the list may be walked while others add at its end.
-template <class F>
-void RunQueue::for_each(F&& f) {
-  Vcpu* vcpu;
-  {
-    const SpinlockGuard guard(lock_);
-    vcpu = first_;
-  }
-  while (vcpu != nullptr) {
-    f(*vcpu);
-    const SpinlockGuard guard(lock_);
-    vcpu = vcpu->next_on_cpu;
+void Scheduler::add(Vcpu& vcpu) {
+  for (unsigned slot = 0;; ++slot) {
+    CHECK(slot < kSlots);
+    vcpu.slot = slot;
+    Vcpu* none = nullptr;
+    if (slots_[slot].compare_exchange_strong(none, &vcpu, std::memory_order_release, std::memory_order_relaxed)) return;
   }
 }
 
-Vcpu* RunQueue::stopping_vcpu() {
-  Vcpu* found = nullptr;
-  for_each([&](Vcpu& vcpu) {
-    if (vcpu.vm.stop_requested() && found == nullptr) found = &vcpu;
-  });
-  return found;
+bool Scheduler::note(unsigned slot) {
+  const std::uint32_t bit = 1U << slot % kWordBits;
+  return (noted_[slot / kWordBits].fetch_or(bit, std::memory_order_release) & bit) == 0;
 }
 
-void RunQueue::stop(Vcpu& vcpu) {
+void Scheduler::look_at_noted() {
+  for (unsigned word = 0; word < kSlots / kWordBits; ++word) {
+    if (noted_[word].load(std::memory_order_relaxed) == 0) continue;
+    // Taken before they are looked at: what happens meanwhile is noted again.
+    for (const unsigned bit : Bits(noted_[word].exchange(0, std::memory_order_acquire))) {
+      Vcpu* const vcpu = slots_[word * kWordBits + bit].load(std::memory_order_acquire);
+      if (vcpu != nullptr) look(*vcpu);
+    }
+  }
+}
+
+void Scheduler::look_at_due() {
+  while (const auto slot = deadlines_.take_due(now_)) look(*slots_[*slot].load(std::memory_order_relaxed));
+}
+
+void Scheduler::look(Vcpu& vcpu) {
+  if (vcpu.vm.stop_requested()) return stop(vcpu);
+  switch (vcpu.state.load(std::memory_order_acquire)) {
+    case Vcpu::State::kOff:
+      break;
+    case Vcpu::State::kRunnable:
+      wake(vcpu);
+      break;
+    case Vcpu::State::kWaiting:
+      if (wakes(vcpu)) {
+        wake(vcpu);
+      } else {
+        set_deadline(vcpu);
+      }
+      break;
+  }
+}
+
+// Whether a vCPU in WFI goes on [ARMv7 B1.8.14].
+bool Scheduler::wakes(Vcpu& vcpu) const {
+  update_physical_timer_line(vcpu);
+  if (vcpu.vm.vgic().has_pending(vcpu.index)) return true;
+  return loaded_ != &vcpu && virtual_timer_due(vcpu);
+}
+
+void Scheduler::wake(Vcpu& vcpu) {
+  vcpu.state.store(Vcpu::State::kRunnable, std::memory_order_relaxed);
+  deadlines_.clear(vcpu.slot);
+  vcpu.account.vcpu = &vcpu;
+  queue_.wake(vcpu.account);
+}
+
+// Of one that waits: its timers, as far as the hardware does not see them.
+void Scheduler::set_deadline(const Vcpu& vcpu) {
+  if (const auto event = next_timer_event(vcpu, loaded_ == &vcpu); event) {
+    deadlines_.set(vcpu.slot, *event);
+  } else {
+    deadlines_.clear(vcpu.slot);
+  }
+}
+
+void Scheduler::stop(Vcpu& vcpu) {
   if (loaded_ == &vcpu) switch_to(nullptr);
-  if (last_ == &vcpu) last_ = nullptr;
-  remove(vcpu);
+  if (vcpu.account.vcpu == &vcpu) {
+    vcpu.account.vcpu = nullptr;
+    queue_.sleep(vcpu.account);
+  }
+  deadlines_.clear(vcpu.slot);
+  slots_[vcpu.slot].store(nullptr, std::memory_order_release);
   Vm& vm = vcpu.vm;
   vcpu.state.store(Vcpu::State::kOff, std::memory_order_relaxed);
   if (vm.vcpu_stopped()) guest_stopped(vm);
 }
 
 // After CPU_OFF. The next CPU_ON, by whichever CPU, is not before the old state is out of this CPU's hardware.
-void RunQueue::put_away(Vcpu& vcpu) {
+void Scheduler::put_away(Vcpu& vcpu) {
   switch_to(nullptr);
+  vcpu.account.vcpu = nullptr;
+  queue_.sleep(vcpu.account);
   vcpu.vm.psci().stopped(vcpu.index);
 }
 
-// Whether a vCPU in WFI goes on [ARMv7 B1.8.14].
-bool RunQueue::wakes(Vcpu& vcpu) const {
-  update_physical_timer_line(vcpu);
-  if (vcpu.vm.vgic().has_pending(vcpu.index)) return true;
-  return loaded_ != &vcpu && virtual_timer_due(vcpu);
-}
-
-// In turn: the one after the last one, when the loaded one's slice is over. One that wakes up does not wait for that, only
-// until the other has had its least turn: a guest that does nothing but wake up would leave others no time at all.
-Vcpu* RunQueue::pick() {
-  Vcpu* before = nullptr;
-  Vcpu* after = nullptr;
-  bool passed = false;
-  bool other_woke = false;
-  for_each([&](Vcpu& vcpu) {
-    if (vcpu.state.load(std::memory_order_acquire) == Vcpu::State::kWaiting) {
-      if (loaded_ == &vcpu) sync_list_registers(vcpu);
+// The one that has run is off, waits, or goes on.
+void Scheduler::settle(Vcpu& vcpu) {
+  switch (vcpu.state.load(std::memory_order_relaxed)) {
+    case Vcpu::State::kOff:
+      put_away(vcpu);
+      break;
+    case Vcpu::State::kRunnable:
+      break;
+    case Vcpu::State::kWaiting:
+      sync_list_registers(vcpu);
       if (wakes(vcpu)) {
         vcpu.state.store(Vcpu::State::kRunnable, std::memory_order_relaxed);
-        other_woke = other_woke || &vcpu != loaded_;
+      } else {
+        queue_.sleep(vcpu.account);
+        set_deadline(vcpu);
       }
-    }
-    if (vcpu.state.load(std::memory_order_acquire) == Vcpu::State::kRunnable) {
-      Vcpu*& candidate = passed ? after : before;
-      if (candidate == nullptr) candidate = &vcpu;
-    }
-    if (&vcpu == last_) passed = true;
-  });
-  if (other_woke) turn_end_ = std::min(turn_end_, least_turn_end_);
-  if (loaded_ != nullptr && loaded_->state.load(std::memory_order_relaxed) == Vcpu::State::kRunnable &&
-      !jobs_have_turn_ && now() < turn_end_) {
-    return loaded_;
+      break;
   }
-  round_is_over_ = after == nullptr;
-  return after != nullptr ? after : before;
 }
 
-// The jobs of guests have a turn after each round of the vCPUs. It lasts as a vCPU's does, though they leave the CPU more
-// often: to take interrupts, and to look at what there is to run.
-bool RunQueue::is_jobs_turn(const Vcpu* next) {
-  if (!has_due_job()) return jobs_have_turn_ = false;
-  if (jobs_have_turn_ && (next == nullptr || now() < turn_end_)) return true;
-  const bool vcpu_goes_on = next != nullptr && next == loaded_ && now() < turn_end_;
-  jobs_have_turn_ = !jobs_have_turn_ && !vcpu_goes_on && (next == nullptr || round_is_over_);
-  if (jobs_have_turn_) begin_turn();
-  return jobs_have_turn_;
+void Scheduler::look_for_work() {
+  look_at_noted();
+  look_at_due();
+  next_job_ = look_for_jobs(now_, [this](TimeAccount* of) {
+    TimeAccount& account = of != nullptr ? *of : nobodys_;
+    account.has_job = true;
+    queue_.wake(account);
+  });
 }
 
-void RunQueue::run_jobs() {
-  arm_timer();
-  while (run_job_step()) {
+// Its turn may be over between any two steps.
+void Scheduler::run_jobs(TimeAccount& account) {
+  const std::optional<std::uint64_t> left = queue_.time_left();
+  const std::uint64_t end = now_ + left.value_or(arch::CNTFRQ::read() / kLooksPerSecond);
+  arm_timer(end);
+  do {
+    if (!run_job_step(&account == &nobodys_ ? nullptr : &account)) {
+      // All done, or on another CPU.
+      account.has_job = false;
+      if (!has_runnable_vcpu(account)) queue_.sleep(account);
+      return;
+    }
     handle_interrupts(loaded_);
-    if (reschedule_ || now() >= turn_end_) return;
-  }
+  } while (!reschedule_ && now() < end);
 }
 
-// The next time that this CPU must look again: the end of a slice, or a vCPU's timer that is not in the hardware. There is
-// always a slice while a guest runs, even if nobody else wants to: the timer's interrupt is also what makes QEMU look at
-// the guest's own again (Gic::reevaluate).
-void RunQueue::arm_timer() {
-  bool runs = false;
-  std::optional<std::uint64_t> deadline;
-  const auto consider = [&](std::uint64_t time) { deadline = deadline ? std::min(*deadline, time) : time; };
-  for_each([&](Vcpu& vcpu) {
-    const Vcpu::State state = vcpu.state.load(std::memory_order_acquire);
-    if (state == Vcpu::State::kOff) return;
-    runs = runs || state == Vcpu::State::kRunnable;
-    // One that only waits for its turn has no use for a timer: it would end everybody's slice before it began.
-    if (state == Vcpu::State::kRunnable && loaded_ != &vcpu) return;
-    if (const auto event = next_timer_event(vcpu, loaded_ == &vcpu); event) consider(*event);
-  });
-  if (runs) consider(turn_end_);
-  // Neither has a job that could go on now.
-  if (const NextStep due = next_job_due(); due && *due > now()) consider(*due);
+// The next time that this CPU must look again: `deadline`, when a turn ends, or before.
+void Scheduler::arm_timer(std::optional<std::uint64_t> deadline) {
+  const auto consider = [&](std::optional<std::uint64_t> time) {
+    if (time && (!deadline || *time < *deadline)) deadline = time;
+  };
+  consider(deadlines_.first());
+  consider(next_job_);
+  // The loaded one's, if it waits, is among the others.
+  if (loaded_ != nullptr && loaded_->state.load(std::memory_order_relaxed) == Vcpu::State::kRunnable) {
+    consider(next_timer_event(*loaded_, true));
+  }
   set_hyp_timer(deadline);
 }
 
-void RunQueue::switch_to(Vcpu* vcpu) {
+void Scheduler::switch_to(Vcpu* vcpu) {
   if (loaded_ == vcpu) return;
-  if (loaded_ != nullptr) unload_vcpu(*loaded_);
-  loaded_ = vcpu;
+  Vcpu* const before = std::exchange(loaded_, vcpu);
+  if (before != nullptr) {
+    unload_vcpu(*before);
+    // The hardware does not see its virtual timer any more.
+    if (before->state.load(std::memory_order_relaxed) == Vcpu::State::kWaiting) set_deadline(*before);
+  }
   if (vcpu != nullptr) load_vcpu(*vcpu);
 }
 
-void RunQueue::begin_turn() {
-  const std::uint64_t begin = now();
-  const std::uint32_t frequency = arch::CNTFRQ::read();
-  least_turn_end_ = begin + frequency / kLeastTurnsPerSecond;
-  turn_end_ = begin + frequency / kSlicesPerSecond;
-}
-
-void RunQueue::run_loaded(Vcpu& vcpu) {
+// Apart from the rest, which would take its registers.
+[[gnu::noinline]] void Scheduler::run_loaded(Vcpu& vcpu) {
   const Vgic& vgic = vcpu.vm.vgic();
   do {
     if (vgic.dirty(vcpu.index)) [[unlikely]]
@@ -244,26 +287,21 @@ void RunQueue::run_loaded(Vcpu& vcpu) {
 }
 
 // What this CPU has and can spare, when memory has run low since it last looked.
-void RunQueue::balance_memory() {
+void Scheduler::balance_memory() {
   const std::uint32_t pressure = memory.pages.pressure();
   if (pressure == pressure_seen_) return;
   pressure_seen_ = pressure;
   memory.pages.balance(arch::machine.cpu());
 }
 
-// A step for the guests that this CPU runs; true: there is more to do.
-bool RunQueue::merge_guest_memory() {
-  bool more = false;
-  for_each([&](Vcpu& vcpu) { more = vcpu.vm.memory().merge_step() || more; });
-  return more;
-}
-
-// Whoever is loaded stays: most often it is the one to go on.
-void RunQueue::idle() {
-  arm_timer();
+// Whoever is loaded stays: most often it is the one to go on. What a dirty log or copy on write has split of its mappings is
+// undone meanwhile.
+void Scheduler::idle() {
+  arm_timer({});
   balance_memory();
   gic.reevaluate();
-  if (!merge_guest_memory() && !run_idle_step()) {
+  const bool merges = loaded_ != nullptr && loaded_->vm.memory().merge_step();
+  if (!merges && !run_idle_step() && !reschedule_) {
     if (masked_stretch.is_watched()) masked_stretch.end();
     arch::wfi();
     if (masked_stretch.is_watched()) masked_stretch.begin("idling");
@@ -272,47 +310,63 @@ void RunQueue::idle() {
   handle_interrupts(loaded_);
 }
 
-void RunQueue::run() {
+void Scheduler::run_vcpu(Vcpu& vcpu) {
+  switch_to(&vcpu);
+  refresh_vmid(vcpu);
+  update_physical_timer_line(vcpu);
+  if (walk_check.enabled()) [[unlikely]]
+    walk_check.sample(vcpu);
+  arm_timer(now_ + queue_.time_left().value_or(arch::CNTFRQ::read() / kLooksPerSecond));
+  if (reschedule_) return;  // the one that left has woken up another
+  run_loaded(vcpu);
+}
+
+void Scheduler::run() {
   if (masked_stretch.is_watched()) enter_ = enter_guest_watched;
-  for (;;) {
+  const std::uint32_t second = arch::CNTFRQ::read();
+  queue_.set_lengths({.turn = second / kTurnsPerSecond,
+                      .turn_among_siblings = second / kTurnsAmongSiblingsPerSecond,
+                      .bank = second / kBanksPerSecond});
+  for (Vcpu* ran = nullptr;;) {
+    now_ = now();
+    queue_.charge(now_);
+    if (ran != nullptr) settle(*std::exchange(ran, nullptr));
     reschedule_ = false;  // before looking: what comes later is looked at again
     run_cross_calls();
-    while (Vcpu* vcpu = stopping_vcpu()) stop(*vcpu);
-    Vcpu* next = pick();
-    if (is_jobs_turn(next)) {
-      run_jobs();
-      continue;
-    }
+    look_for_work();
+    TimeAccount* const next = queue_.choose();
     if (next == nullptr) {
       idle();
-      continue;
+    } else if (next->has_job || !has_runnable_vcpu(*next)) {
+      run_jobs(*next);
+    } else {
+      ran = next->vcpu;
+      run_vcpu(*ran);
     }
-    const bool goes_on = next == loaded_ && now() < turn_end_;
-    switch_to(next);
-    last_ = next;
-    if (!goes_on) begin_turn();
-    refresh_vmid(*next);
-    update_physical_timer_line(*next);
-    if (walk_check.enabled()) [[unlikely]]
-      walk_check.sample(*next);
-    arm_timer();
-    run_loaded(*next);
-    if (next->state.load(std::memory_order_relaxed) == Vcpu::State::kOff) put_away(*next);
   }
 }
 
 }  // namespace
 
 void add_vcpu(Vcpu& vcpu) {
-  queues.of(vcpu.cpu).add(vcpu);
+  schedulers.of(vcpu.cpu).add(vcpu);
+}
+
+void look_at(unsigned cpu, unsigned slot) {
+  if (schedulers.of(cpu).note(slot)) kick_cpu(cpu);
+}
+
+// Called from where exits are handled, whose registers it would take.
+[[gnu::noinline]] void look_at(const Vcpu& vcpu) {
+  look_at(vcpu.cpu, vcpu.slot);
 }
 
 void request_reschedule() {
-  queues.mine(arch::machine).request_reschedule();
+  schedulers.mine(arch::machine).request_reschedule();
 }
 
 void run_vcpus() {
-  queues.mine(arch::machine).run();
+  schedulers.mine(arch::machine).run();
 }
 
 }  // namespace cadastre

@@ -11,9 +11,9 @@ namespace {
 void start_vcpu(Vm& vm, const PsciDecision& decision) {
   Vcpu& target = vm.vcpu(decision.target);
   target.reset();
+  vm.psci().started(decision.target);  // once it runs it may be off again at any time
   target.start(decision.entry, decision.context);
-  vm.psci().started(decision.target);
-  vm.kick(VcpuMask{1} << decision.target);
+  look_at(target);
 }
 
 }  // namespace

@@ -49,6 +49,7 @@ Result<> Guest::init(const GuestHost& guest_host) {
 void Guest::plan(const GuestPlan& plan, unsigned number) {
   plan_ = &plan;
   number_ = number;
+  for (TimeAccount& account : accounts_) account.open(number);
 }
 
 // Whichever CPU does the work, its RAM is nearest to where it will run.
@@ -134,7 +135,7 @@ Result<> Guest::make() {
   const Result<Vm*> vm = vms.create(id, name(), plan_->cpus, *memory_, terminal.output_of(number_, name()));
   if (!vm) return std::unexpected(vm.error());
   vm_ = *vm;
-  return vm_->create(vcpus, number_ % host.cpus, host.cpus, host.gicv);
+  return vm_->create(vcpus, accounts_, number_ % host.cpus, host.cpus, host.gicv);
 }
 
 // r0 = 0, r1 = ~0 (the machine is in the DTB), r2 = DTB [Linux Documentation/arm/booting.rst]. From its start on it may end at
@@ -146,11 +147,12 @@ void Guest::run() {
   for (unsigned i = 0; i < vm_->vcpu_count(); ++i) add_vcpu(vm_->vcpu(i));
   Vcpu& boot_vcpu = vm_->vcpu(0);
   const unsigned cpu = boot_vcpu.cpu;
+  const unsigned slot = boot_vcpu.slot;
   boot_vcpu.frame.r[1] = ~0U;
   boot_vcpu.frame.r[2] = static_cast<std::uint32_t>(layout.dtb.base.value());
   report_boot_cost();
   boot_vcpu.start(static_cast<std::uint32_t>(layout.entry.value()) | (layout.is_thumb ? 1U : 0U), 0);
-  kick_cpu(cpu);
+  look_at(cpu, slot);
 }
 
 // ---- Its end

@@ -47,6 +47,7 @@ class Guest final : private Job {
  private:
   [[nodiscard]] NodeId home() const;
   NextStep step() override;
+  [[nodiscard]] TimeAccount* account() override { return accounts_.data(); }
   void become(GuestState state);
 
   [[nodiscard]] NextStep load();
@@ -62,6 +63,8 @@ class Guest final : private Job {
   [[nodiscard]] NextStep reset();
   [[nodiscard]] NextStep end(GuestState state);
 
+  // Its shares of CPUs, in all its lives. Its job is done where its first vCPU runs, and never while that does.
+  Vm::Accounts accounts_;
   const GuestPlan* plan_ = nullptr;
   unsigned number_ = 0;
   Booking booking_;

@@ -4,6 +4,7 @@
 
 #include "arch/armv7/barrier.hh"
 #include "arch/armv7/cp15.hh"
+#include "hyp/core/scheduler.hh"
 #include "hyp/guest/guest_map.hh"
 #include "hyp/guest/vcpu.hh"
 #include "hyp/guest/vm.hh"
@@ -22,6 +23,12 @@ std::optional<std::uint64_t> virtual_deadline(const Vcpu& vcpu) {
   return vcpu.virtual_timer.cval;
 }
 
+// The guest has set the physical timer: the line follows, and this CPU's own timer when it has to.
+void note_change(Vcpu& vcpu) {
+  update_physical_timer_line(vcpu);
+  if (vcpu.physical_timer.next_event(now())) request_reschedule();
+}
+
 }  // namespace
 
 std::uint64_t now() {
@@ -35,7 +42,7 @@ void access_timer_value(Vcpu& vcpu, bool read, std::uint32_t& value) {
     return;
   }
   vcpu.physical_timer.set_value(now(), value);
-  update_physical_timer_line(vcpu);
+  note_change(vcpu);
 }
 
 void access_timer_control(Vcpu& vcpu, bool read, std::uint32_t& value) {
@@ -44,7 +51,7 @@ void access_timer_control(Vcpu& vcpu, bool read, std::uint32_t& value) {
     return;
   }
   vcpu.physical_timer.set_control(value);
-  update_physical_timer_line(vcpu);
+  note_change(vcpu);
 }
 
 void access_timer_compare(Vcpu& vcpu, bool read, std::uint64_t& value) {
@@ -53,11 +60,15 @@ void access_timer_compare(Vcpu& vcpu, bool read, std::uint64_t& value) {
     return;
   }
   vcpu.physical_timer.set_compare(value);
-  update_physical_timer_line(vcpu);
+  note_change(vcpu);
 }
 
 void update_physical_timer_line(Vcpu& vcpu) {
-  vcpu.vm.set_private_line(vcpu, guest_map::kPhysicalTimerInterrupt, vcpu.physical_timer.level(now()));
+  const bool level = vcpu.physical_timer.level(now());
+  if (level == vcpu.physical_timer_line) return;
+  vcpu.physical_timer_line = level;
+  // Its own interrupt, and its own CPU is here.
+  static_cast<void>(vcpu.vm.vgic().set_level(vcpu.index, guest_map::kPhysicalTimerInterrupt, level));
 }
 
 bool virtual_timer_due(const Vcpu& vcpu) {

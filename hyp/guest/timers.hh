@@ -14,7 +14,7 @@ void access_timer_value(Vcpu& vcpu, bool read, std::uint32_t& value);
 void access_timer_control(Vcpu& vcpu, bool read, std::uint32_t& value);
 void access_timer_compare(Vcpu& vcpu, bool read, std::uint64_t& value);
 
-// Tells the vGIC the level of the physical timer's line.
+// Tells the vGIC the level of the physical timer's line, when it has changed. On the vCPU's CPU.
 void update_physical_timer_line(Vcpu& vcpu);
 
 // Of a vCPU that is not loaded: whether its virtual timer's interrupt is due, which the hardware will raise once it is

@@ -12,10 +12,15 @@
 
 namespace cadastre {
 
+class TimeAccount;
 class Vm;
 
 struct Vcpu {
-  Vcpu(Vm& owner, unsigned number, unsigned host_cpu) : vm(owner), index(number), cpu(host_cpu) { reset(); }
+  // The account outlives it: what a guest has had of a CPU's time is not forgotten when it resets.
+  Vcpu(Vm& owner, unsigned number, unsigned host_cpu, TimeAccount& its_account)
+      : vm(owner), index(number), cpu(host_cpu), account(its_account) {
+    reset();
+  }
   Vcpu(const Vcpu&) = delete;
   Vcpu& operator=(const Vcpu&) = delete;
 
@@ -37,7 +42,9 @@ struct Vcpu {
   const unsigned index;  // in its VM
   const unsigned cpu;    // the host CPU that it runs on, by its number
   std::atomic<State> state = State::kOff;
-  Vcpu* next_on_cpu = nullptr;  // the CPU's list of vCPUs
+  std::atomic<bool> is_loaded = false;  // the hardware of its CPU has its state
+  TimeAccount& account;                 // its share of that CPU
+  unsigned slot = 0;                    // its number there (hyp/core/scheduler.hh)
 
   // What the hardware holds while the vCPU is loaded (hyp/guest/world_switch.hh).
   arch::BankedRegisters banked;
@@ -47,7 +54,8 @@ struct Vcpu {
   GichState gich;
   bool abort_pending = false;  // HCR.VA: an asynchronous abort that it has masked [ARMv7 B1.8.11]
 
-  EmulatedTimer physical_timer;  // CNTP, which traps
+  EmulatedTimer physical_timer;      // CNTP, which traps
+  bool physical_timer_line = false;  // as the vGIC has been told
   SetWayMaintenance set_way;
 };
 

@@ -6,6 +6,7 @@
 #include "hyp/core/interrupts.hh"
 #include "hyp/core/memory.hh"
 #include "hyp/core/scheduler.hh"
+#include "hyp/devices/bits.hh"
 #include "hyp/guest/guest_map.hh"
 #include "hyp/guest/guest_memory.hh"
 #include "hyp/guest/timers.hh"
@@ -32,13 +33,13 @@ Vm::~Vm() {
   cadastre::memory.per_cpu.destroy(last_on_cpu_);
 }
 
-Result<> Vm::create(ObjectsOf<Vcpu>& cache, unsigned first_cpu, unsigned host_cpus, PhysAddr gicv) {
+Result<> Vm::create(ObjectsOf<Vcpu>& cache, Accounts& accounts, unsigned first_cpu, unsigned host_cpus, PhysAddr gicv) {
   cache_ = &cache;
   const auto last_on_cpu = cadastre::memory.per_cpu.create<const Vcpu*>();
   if (!last_on_cpu) return std::unexpected(last_on_cpu.error());
   last_on_cpu_ = *last_on_cpu;
   for (unsigned i = 0; i < vcpu_count_; ++i) {
-    const Result<Vcpu*> vcpu = cache.create(*this, i, (first_cpu + i) % host_cpus);
+    const Result<Vcpu*> vcpu = cache.create(*this, i, (first_cpu + i) % host_cpus, accounts[i]);
     if (!vcpu) return std::unexpected(vcpu.error());
     vcpus_[i] = *vcpu;
   }
@@ -48,13 +49,22 @@ Result<> Vm::create(ObjectsOf<Vcpu>& cache, unsigned first_cpu, unsigned host_cp
 }
 
 void Vm::kick(VcpuMask vcpus) {
-  for (unsigned i = 0; vcpus != 0; ++i, vcpus >>= 1) {
-    if ((vcpus & 1) != 0) kick_cpu(vcpus_[i]->cpu);
+  for (const unsigned i : Bits(vcpus)) {
+    Vcpu& vcpu = *vcpus_[i];
+    // Its CPU changes both before it looks at the vGIC, under whose lock the change was made: either it has seen that, or
+    // what it is going to do is seen here.
+    switch (vcpu.state.load(std::memory_order_relaxed)) {
+      case Vcpu::State::kOff:
+        break;
+      case Vcpu::State::kRunnable:
+        // On this CPU it is the one that runs, and its list registers are brought up to date before it goes on.
+        if (vcpu.is_loaded.load(std::memory_order_relaxed) && vcpu.cpu != arch::this_cpu().index) look_at(vcpu);
+        break;
+      case Vcpu::State::kWaiting:
+        if (vgic_.has_pending(i)) look_at(vcpu);
+        break;
+    }
   }
-}
-
-void Vm::set_private_line(const Vcpu& vcpu, unsigned interrupt, bool level) {
-  kick(vgic_.set_level(vcpu.index, interrupt, level));
 }
 
 void Vm::request_stop(Stop why, const Vcpu& vcpu) {
@@ -63,7 +73,7 @@ void Vm::request_stop(Stop why, const Vcpu& vcpu) {
     // This vCPU has not left its CPU yet, so nobody looks before it is there.
     stopped_by_.store(vcpu.index, std::memory_order_release);
   }
-  kick((VcpuMask{1} << vcpu_count_) - 1);
+  for (unsigned i = 0; i < vcpu_count_; ++i) look_at(*vcpus_[i]);
 }
 
 void Vm::fail(std::string_view what, Error error, const Vcpu& vcpu) {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "hyp/core/objects_of.hh"
+#include "hyp/core/run_queue.hh"
 #include "hyp/devices/mmio.hh"
 #include "hyp/devices/psci.hh"
 #include "hyp/devices/vgic.hh"
@@ -33,8 +34,11 @@ class Vm {
   Vm(const Vm&) = delete;
   Vm& operator=(const Vm&) = delete;
 
-  // Makes its vCPUs, on the host CPUs in turn from `first_cpu` on, and maps its devices.
-  [[nodiscard]] Result<> create(ObjectsOf<Vcpu>& cache, unsigned first_cpu, unsigned host_cpus, PhysAddr gicv);
+  using Accounts = std::array<TimeAccount, kMaxVcpus>;
+
+  // Makes its vCPUs, on the host CPUs in turn from `first_cpu` on, each with an account of `accounts`, and maps its devices.
+  [[nodiscard]] Result<> create(ObjectsOf<Vcpu>& cache, Accounts& accounts, unsigned first_cpu, unsigned host_cpus,
+                                PhysAddr gicv);
 
   [[nodiscard]] OwnerId id() const { return id_; }
   [[nodiscard]] std::string_view name() const { return name_; }
@@ -53,10 +57,9 @@ class Vm {
     return before != nullptr && before != &vcpu;
   }
 
-  // Tells the host CPUs of these vCPUs that there is something to look at.
+  // Something has changed in the vGIC for these vCPUs: those that run on other CPUs leave the guest for it, and those that wait
+  // for an interrupt are woken up if one is pending now. Nobody else is disturbed.
   void kick(VcpuMask vcpus);
-  // A private interrupt's level.
-  void set_private_line(const Vcpu& vcpu, unsigned interrupt, bool level);
 
   // The guest ends, by what `vcpu` did. Its vCPUs leave their CPUs; the last to do so makes guest_stopped() run. The first
   // reason counts.

@@ -72,6 +72,7 @@ void init_world_switch() {
 }
 
 void load_vcpu(Vcpu& vcpu) {
+  vcpu.is_loaded.store(true, std::memory_order_relaxed);
   arch::VTTBR::write(vcpu.vm.memory().activate());
   arch::isb();
   if (vcpu.vm.takes_over(vcpu)) {
@@ -114,6 +115,7 @@ void unload_vcpu(Vcpu& vcpu) {
   vcpu.floating_point.save();
   vcpu.system.save();
   vcpu.banked.save();
+  vcpu.is_loaded.store(false, std::memory_order_relaxed);
 }
 
 void refresh_list_registers(Vcpu& vcpu) {

@@ -6,7 +6,9 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
+#include "hyp/core/run_queue.hh"
 #include "tests/unit/random_runs.hh"
 #include "tests/unit/test.hh"
 
@@ -16,13 +18,23 @@ namespace {
 // What each step does is the test's.
 class TestJob final : public Job {
  public:
-  explicit TestJob(std::function<NextStep()> what) : what_(std::move(what)) {}
+  explicit TestJob(std::function<NextStep()> what, TimeAccount* account = nullptr)
+      : what_(std::move(what)), account_(account) {}
   NextStep step() override { return what_(); }
   [[nodiscard]] std::string_view name() const override { return "test"; }
+  [[nodiscard]] TimeAccount* account() override { return account_; }
 
  private:
   std::function<NextStep()> what_;
+  TimeAccount* account_;
 };
+
+// When the first of them is due.
+NextStep next_due(JobQueue& queue) {
+  bool is_due = false;
+  const NextStep later = queue.look(kAtOnce, [&](TimeAccount*) { is_due = true; });
+  return is_due ? NextStep(kAtOnce) : later;
+}
 
 TEST_CASE("jobs of a queue take turns, a step each, in the order in which they came") {
   JobQueue queue;
@@ -53,21 +65,49 @@ TEST_CASE("a job that waits for a time lets others go first, and says when it is
   TestJob sleeper([&]() -> NextStep { return ++steps == 1 ? NextStep(100) : std::nullopt; });
   unsigned others = 0;
   TestJob other([&]() -> NextStep { return ++others < 5 ? NextStep(kAtOnce) : std::nullopt; });
-  CHECK_FALSE(queue.next_due().has_value());
+  CHECK_FALSE(next_due(queue).has_value());
   queue.add(sleeper);
   CHECK(queue.run_step(10));
-  CHECK_EQ(queue.next_due(), NextStep(100));
+  CHECK_EQ(next_due(queue), NextStep(100));
   CHECK_FALSE(queue.has_due(99));
   CHECK_FALSE(queue.run_step(99));
   queue.add(other);
-  CHECK_EQ(queue.next_due(), NextStep(kAtOnce));
+  CHECK_EQ(next_due(queue), NextStep(kAtOnce));
   while (queue.run_step(99)) {
   }
   CHECK_EQ(others, 5);
   CHECK_EQ(steps, 1);
   CHECK(queue.run_step(100));
   CHECK_EQ(steps, 2);
-  CHECK_FALSE(queue.next_due().has_value());
+  CHECK_FALSE(next_due(queue).has_value());
+}
+
+TEST_CASE("jobs are found by the account on whose time they are done, which the queue tells when they are due") {
+  JobQueue queue;
+  TimeAccount account;
+  std::string steps;
+  TestJob nobodys([&]() -> NextStep {
+    steps += 'n';
+    return {};
+  });
+  TestJob somebodys(
+      [&]() -> NextStep {
+        steps += 's';
+        return NextStep(100);
+      },
+      &account);
+  queue.add(nobodys);
+  queue.add(somebodys);
+  std::vector<TimeAccount*> due;
+  CHECK_FALSE(queue.look(0, [&](TimeAccount* who) { due.push_back(who); }).has_value());
+  CHECK(due == std::vector<TimeAccount*>{nullptr, &account});
+  CHECK(queue.run_step_of(&account, 0));
+  CHECK_FALSE(queue.run_step_of(&account, 99));
+  due.clear();
+  CHECK_EQ(queue.look(99, [&](TimeAccount* who) { due.push_back(who); }), NextStep(100));
+  CHECK(due == std::vector<TimeAccount*>{nullptr});
+  CHECK(queue.run_step_of(nullptr, 99));
+  CHECK_EQ(steps, "sn");
 }
 
 TEST_CASE("a job that is added while a step of it runs has one step more, even if that one was its last") {
@@ -135,7 +175,7 @@ class QueueRun {
     }
     NextStep first;
     for (const Entry& entry : model_) first = std::min(first.value_or(~0ULL), entry.not_before);
-    if (queue_.next_due() != first) throw model::Violation{"the first one is due at another time"};
+    if (next_due(queue_) != first) throw model::Violation{"the first one is due at another time"};
   }
 
  private:
