@@ -7,8 +7,6 @@
 
 namespace cadastre {
 
-enum class PsciConduit : std::uint8_t { kSmc, kHvc };
-
 // Returns what firmware answers: a value, or a negative error code [PSCI 5.2.2].
 std::int32_t psci_call(PsciConduit conduit, std::uint32_t function, std::uint32_t argument1 = 0,
                        std::uint32_t argument2 = 0, std::uint32_t argument3 = 0);

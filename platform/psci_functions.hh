@@ -3,6 +3,13 @@
 
 #include <cstdint>
 
+namespace cadastre {
+
+// How firmware is called. HVC is no way out of HYP mode, where it would only call the hypervisor itself.
+enum class PsciConduit : std::uint8_t { kNone, kSmc, kHvc };
+
+}  // namespace cadastre
+
 namespace cadastre::psci {
 
 inline constexpr std::uint32_t kSmcccVersion = 0x8000'0000;  // [SMCCC 7.2]

@@ -12,9 +12,10 @@ usage: scripts/run.sh [option...]
 
   --config FILE.dts    the guests and their share of the machine (default: dts/one-linux.dts); file names in it count
                        from its own folder
-  --memory SIZE        the machine's RAM, as 512M or 3G (default: 1G)
-  --smp N              the machine's CPUs, 1 to 8 (default: 1)
-  --cpu MODEL          cortex-a15 (default) or cortex-a7
+  --machine NAME       virt (default), vexpress-a15 or orangepi-pc: docs/boards.md
+  --memory SIZE        the machine's RAM, as 512M or 3G (default: 1G, of which an Orange Pi always has one)
+  --smp N              the machine's CPUs, 1 to 8 (default: 1; 4 on an Orange Pi, which has no other number)
+  --cpu MODEL          cortex-a15 (default) or cortex-a7, on virt
   --numa N             so many NUMA nodes, 1 to 4, which share RAM and CPUs evenly (default: none are described)
   --append "WORDS"     added to the hypervisor's command line (/hypervisor bootargs)
   --timeout SECONDS    end the run after that time
@@ -34,9 +35,10 @@ END
 }
 
 config=$root/dts/one-linux.dts
+board=virt
 memory=1G
-cpus=1
-cpu=cortex-a15
+cpus=
+cpu=
 nodes=
 append=
 timeout=0 # none
@@ -51,12 +53,13 @@ while (($#)); do
     --batch) batch=yes; shift; continue ;;
     --icount) extra+=(-icount "shift=0,sleep=off"); shift; continue ;;
     --gdb) extra+=(-S -gdb tcp:127.0.0.1:1234); shift; continue ;;
-    --config | --memory | --smp | --cpu | --numa | --append | --timeout) ;;
+    --config | --machine | --memory | --smp | --cpu | --numa | --append | --timeout) ;;
     *) usage "unknown option '$1'" ;;
   esac
   if (($# < 2)); then usage "$1 wants a value"; fi
   case $1 in
     --config) config=$2 ;;
+    --machine) board=$2 ;;
     --memory) memory=$2 ;;
     --smp) cpus=$2 ;;
     --cpu) cpu=$2 ;;
@@ -69,8 +72,14 @@ done
 
 if [[ $config == -* ]]; then config=./$config; fi # no option of anybody's
 ram_bytes=$(bytes "$memory") || usage "--memory '$memory' is not a size like 512M or 3G"
-[[ $cpus =~ ^[1-8]$ ]] || usage "--smp '$cpus' is not a number from 1 to 8"
-[[ $cpu == cortex-a15 || $cpu == cortex-a7 ]] || usage "--cpu '$cpu' is neither cortex-a15 nor cortex-a7"
+choose_machine "$board" || usage "--machine '$board' is neither virt, vexpress-a15 nor orangepi-pc"
+[[ ${cpus:=$([[ $board == orangepi-pc ]] && echo 4 || echo 1)} =~ ^[1-8]$ ]] || usage "--smp '$cpus' is not a number from 1 to 8"
+if [[ $board != virt && $cpu ]]; then usage "--cpu is for --machine virt: a board has the CPUs that it has"; fi
+if [[ $board != virt && $nodes ]]; then usage "--numa is for --machine virt"; fi
+if [[ $board == orangepi-pc && $((ram_bytes)) -ne $((1 << 30)) ]]; then usage "an Orange Pi has 1G of RAM, not '$memory'"; fi
+if [[ $board == orangepi-pc && $cpus != 4 ]]; then usage "an Orange Pi has 4 CPUs, not $cpus"; fi
+if [[ $board == vexpress-a15 && $cpus -gt 2 ]]; then usage "a vexpress-a15 has 1 or 2 CPUs, not $cpus"; fi
+[[ ${cpu:=cortex-a15} == cortex-a15 || $cpu == cortex-a7 ]] || usage "--cpu '$cpu' is neither cortex-a15 nor cortex-a7"
 [[ ! $nodes || $nodes =~ ^[1-4]$ ]] || usage "--numa '$nodes' is not a number from 1 to 4"
 [[ $timeout =~ ^[0-9]+$ ]] || usage "--timeout '$timeout' is not a number of seconds"
 
@@ -82,8 +91,8 @@ if [[ ! ${CADASTRE_NO_BUILD-} ]]; then
 fi
 
 make_scratch
-machine=virt,virtualization=on,gic-version=2,dtb-randomness=off
-hardware=(-cpu "$cpu" -m "$memory" -smp "$cpus" -nic none)
+hardware=(-m "$memory" -smp "$cpus" -nic none "${board_arguments[@]}")
+if [[ $board == virt ]]; then hardware+=(-cpu "$cpu"); fi
 if [[ $nodes ]]; then
   numa_nodes "$ram_bytes" "$cpus" "$nodes"
   hardware+=("${numa_arguments[@]}")

@@ -9,6 +9,7 @@
 #   build/sysroot            what of them the hypervisor is linked with
 #   build/guests/linux       zImage, config, modules and initramfs.cpio.gz of the Linux guest
 #   build/guests/linux-lpae  the same but for the initramfs, of the kernel whose tables are LPAE's
+#   build/boards             the device trees of boards that the kernel knows
 set -euo pipefail
 # shellcheck source=scripts/lib/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib/common.sh"
@@ -166,6 +167,21 @@ make_linux_lpae_guest() {
   replace "$guest"
 }
 
+# The device trees of boards, as Debian's kernel package has them.
+make_boards() {
+  local boards=$root/build/boards recipe="device trees"
+  if is_made_from "$boards" "$recipe"; then return; fi
+  fetch_kernel linux-image-armmp linux-image
+  say "unpacking build/boards"
+  rm -rf -- "$boards.new"
+  mkdir -p "$boards.new/package"
+  unpack linux-image "$boards.new/package" './usr/lib/linux-image-*/*.dtb'
+  mv "$boards.new"/package/usr/lib/linux-image-*/*.dtb "$boards.new"
+  rm -r -- "$boards.new/package"
+  printf '%s\n' "$recipe" >"$boards.new/made-from"
+  replace "$boards"
+}
+
 # The same input gives the same archive: fixed times, owner, order. /dev/console comes with the kernel's own archive,
 # so nothing here needs root.
 make_initramfs() {
@@ -185,12 +201,13 @@ set_up() {
   install_host_packages
   make_sysroot
   make_linux_guest
+  make_boards
   make_initramfs
   if [[ ${1-} == linux-lpae ]]; then make_linux_lpae_guest; fi
 }
 
 if [[ ${1-} == --help ]]; then
-  sed -n '2,11s/^# \{0,1\}//p' "$0"
+  sed -n '2,12s/^# \{0,1\}//p' "$0"
   exit
 fi
 if ! command -v apt-get >/dev/null; then die $status_not_ready "this needs Debian 12 (apt-get and dpkg)"; fi

@@ -76,8 +76,6 @@ void must(const Result<>& result, std::string_view what) {
 
 void check_mode(std::uint32_t mode) {
   if (mode == arch::psr::kHyp) return;
-  // The kernel side of PSCI: from SVC mode the conduit is HVC on a machine without HYP mode [PSCI 5.2.1].
-  set_psci_conduit(PsciConduit::kHvc);
   refuse_to_boot("CPU: started in mode {:x}, not in HYP mode (0x1a): start QEMU with -M virt,virtualization=on", mode);
 }
 
@@ -88,6 +86,7 @@ DeviceTree open_device_tree(PhysAddr address) {
   if (const auto uart = size ? find_console(std::span(blob, *size)) : std::nullopt; uart) {
     console.attach(*uart->driver, {arch::map_boot_uart(uart->base), uart->layout});
   }
+  if (size) set_firmware(find_psci(std::span(blob, *size)));
   if (!size) refuse_and_power_off();
   const std::optional<DeviceTree> tree = DeviceTree::open(std::span(blob, *size), refusals);
   if (!tree) refuse_and_power_off();
@@ -243,7 +242,6 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t dtb_address, std::uint32_t 
   check_command_line(words, refusals);
   if (!read_configuration(tree, configuration, refusals) || !host_is_good) refuse_and_power_off();
   init_boot_cpu(host);
-  set_psci_conduit(host.psci.is_smc ? PsciConduit::kSmc : PsciConduit::kHvc);
   if (words.value("memblock") == "debug") memory.memblock.set_debug(&console);
   image = {.base = PhysAddr(load_address), .size = static_cast<std::uint64_t>(__image_end - __image_start)};
   dtb = {.base = PhysAddr(dtb_address), .size = tree.size()};

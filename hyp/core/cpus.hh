@@ -6,11 +6,11 @@
 
 namespace cadastre {
 
-// This CPU is the one that boots; its number is its place in the DTB.
-void init_boot_cpu(const HostDescription& host);
+// This CPU is the one that boots: CPU 0, and the first in `host` from now on.
+void init_boot_cpu(HostDescription& host);
 
-// Starts the others with PSCI and waits until they run. Returns how many CPUs there are then: one that firmware does not
-// start is said and left out, with those after it. `image`: where the hypervisor is.
+// Starts the others with PSCI and waits until they run. Returns how many CPUs there are then, numbered as they came: those that
+// firmware does not start, or that are of another kind than this one, are said and left out. `image`: where the hypervisor is.
 [[nodiscard]] unsigned start_secondary_cpus(const HostDescription& host, PhysAddr image);
 
 // Whether all CPUs are asked to give up the pages on their lists when somebody wants a range of frames. From the time when

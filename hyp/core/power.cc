@@ -2,24 +2,25 @@
 
 #include "arch/armv7/barrier.hh"
 #include "hyp/core/console.hh"
+#include "platform/psci.hh"
 
 namespace cadastre {
 namespace {
-PsciConduit conduit = PsciConduit::kSmc;
+HostPsci firmware;
 }
 
-void set_psci_conduit(PsciConduit which) {
-  conduit = which;
-}
-PsciConduit psci_conduit() {
-  return conduit;
+void set_firmware(const HostPsci& found) {
+  firmware = found;
 }
 
 void power_off() {
-  // Without its lock: another CPU may have been stopped with it.
-  console.write_line_unlocked("machine: off");
-  psci_call(conduit, psci::kSystemOff);
-  for (;;) arch::wfi();  // firmware that does not know SYSTEM_OFF
+  // Without the console's lock: another CPU may have been stopped with it.
+  if (firmware.conduit != PsciConduit::kNone && firmware.system_off != 0) {
+    console.write_line_unlocked("machine: off");
+    psci_call(firmware.conduit, firmware.system_off);
+  }
+  console.write_line_unlocked("machine: stays on: its firmware does not switch it off");
+  for (;;) arch::wfi();
 }
 
 }  // namespace cadastre

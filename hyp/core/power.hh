@@ -1,15 +1,15 @@
-// The end of the machine, by the host's PSCI.
+// The end of the machine, by the host's firmware.
 #pragma once
 
-#include "platform/psci.hh"
+#include "platform/dtb/host.hh"
 
 namespace cadastre {
 
-// The conduit that the host's DTB names; SMC until it is known, as HYP mode needs it [PSCI 5.2.1].
-void set_psci_conduit(PsciConduit conduit);
-[[nodiscard]] PsciConduit psci_conduit();
+// What the host's DTB says of it. Until then there is none.
+void set_firmware(const HostPsci& firmware);
 
-// Says `machine: off`, the last line of every run that the hypervisor ends, and ends it.
+// Says `machine: off` and ends the machine; or `machine: stays on`, where firmware cannot, and waits for ever. It is the last
+// line of every run that the hypervisor ends.
 [[noreturn]] void power_off();
 
 }  // namespace cadastre

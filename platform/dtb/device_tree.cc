@@ -67,6 +67,12 @@ std::optional<std::string_view> DtProperty::string() const {
   return text.substr(0, text.size() - 1);
 }
 
+std::optional<std::string_view> DtProperty::first_string() const {
+  const std::string_view text(reinterpret_cast<const char*>(bytes_.data()), bytes_.size());
+  const std::size_t end = text.find('\0');
+  return end == std::string_view::npos ? std::nullopt : std::optional(text.substr(0, end));
+}
+
 bool DtProperty::lists(std::string_view text) const {
   return fdt_stringlist_contains(reinterpret_cast<const char*>(bytes_.data()), static_cast<int>(bytes_.size()),
                                  FixedString<63>(text).c_str()) == 1;

@@ -39,6 +39,8 @@ class DtProperty {
   [[nodiscard]] std::optional<std::uint64_t> number() const;
   // The property as a string: nothing when it is numbers, or a list of several strings [DT 2.2.4].
   [[nodiscard]] std::optional<std::string_view> string() const;
+  // The first of its strings; nothing when it does not end.
+  [[nodiscard]] std::optional<std::string_view> first_string() const;
   // Whether one of its strings is `text`.
   [[nodiscard]] bool lists(std::string_view text) const;
 

@@ -39,35 +39,16 @@ void read_cpus(const HostNodes& nodes, HostDescription& host, Refusals& refusals
       refuse(refusals, node, "another CPU has the same reg {:x}: remove one", mpidr);
       continue;
     }
-    const auto method = node.property("enable-method");
-    const HostCpu cpu{.mpidr = static_cast<std::uint32_t>(mpidr),
-                      .node = numa_node_of(node, host, refusals),
-                      .is_psci = method && method->string() == "psci"};
+    HostCpu cpu{.mpidr = static_cast<std::uint32_t>(mpidr), .node = numa_node_of(node, host, refusals), .kind = {}};
+    const auto compatible = node.property("compatible");
+    // One that is too long to keep is like none: nobody is told apart by it.
+    if (compatible) static_cast<void>(cpu.kind.assign(compatible->first_string().value_or("")));
     if (!host.cpus.push_back(cpu)) {
       refuse(refusals, node, "more than {} CPUs: start the machine with fewer", host.cpus.capacity());
       return;
     }
   }
   if (host.cpus.empty()) refuse(refusals, *cpus, "no cpu node: give one for each CPU");
-}
-
-constexpr std::string_view kPsci1 = "arm,psci-1.0";
-constexpr std::string_view kPsci02 = "arm,psci-0.2";
-
-void read_psci(const HostNodes& nodes, HostDescription& host, Refusals& refusals) {
-  const auto& node = nodes.psci;
-  if (!node) {
-    refusals.add("/psci: no node compatible with {} or {}: the firmware must have PSCI", kPsci02, kPsci1);
-    return;
-  }
-  const bool is_one = node->is_compatible(kPsci1);
-  host.psci.major = is_one ? 1 : 0;
-  host.psci.minor = is_one ? 0 : 2;
-  const auto method = node->property("method");
-  host.psci.is_smc = method && method->string() == "smc";
-  if (!host.psci.is_smc) {
-    refuse(refusals, *node, "method must be \"smc\" to be called from HYP mode: start QEMU with virtualization=on");
-  }
 }
 
 // [DT numa binding] distance-matrix: (from, to, distance)*.
@@ -145,7 +126,7 @@ void sort_out(const DtNode& node, HostNodes& nodes, HostDescription& host) {
   };
   keep(is_gic(*compatible), nodes.gic);
   keep(is_timer(*compatible), nodes.timer);
-  keep(compatible->lists(kPsci1) || compatible->lists(kPsci02), nodes.psci);
+  keep(is_psci(*compatible), nodes.psci);
 }
 
 // The one walk over the tree.
@@ -190,7 +171,7 @@ bool read_host(const DeviceTree& tree, HostDescription& host, Refusals& refusals
   read_console(tree, nodes, host, refusals);
   read_gic(nodes, host, refusals);
   read_timer(tree, nodes, host, refusals);
-  read_psci(nodes, host, refusals);
+  if (nodes.psci) host.psci = psci_of(*nodes.psci);
   if (nodes.chosen) read_chosen(*nodes.chosen, host, refusals);
   if (nodes.hypervisor) read_bootargs(*nodes.hypervisor, host.hypervisor_bootargs, refusals);
   return refusals.empty();

@@ -14,6 +14,7 @@
 #include "platform/dtb/device_tree.hh"
 #include "platform/dtb/fixed.hh"
 #include "platform/dtb/refusals.hh"
+#include "platform/psci_functions.hh"
 #include "platform/uart/uart.hh"
 
 namespace cadastre {
@@ -46,7 +47,7 @@ struct ReservedMemory {
 struct HostCpu {
   std::uint32_t mpidr = 0;  // its affinity fields, as PSCI's CPU_ON takes them
   std::uint8_t node = 0;
-  bool is_psci = false;  // enable-method
+  FixedString<31> kind;  // the first of its compatible strings; empty when there is none
 };
 
 struct HostUart {
@@ -72,10 +73,11 @@ struct HostTimer {  // GIC interrupt ids of the generic timer's PPIs
   std::uint32_t hypervisor = 0;
 };
 
+// The functions of the firmware, by number; 0: it has none. From 0.2 on they are PSCI's own; 0.1 gives its own in the tree.
 struct HostPsci {
-  std::uint8_t major = 0;
-  std::uint8_t minor = 0;
-  bool is_smc = false;  // the only conduit from HYP mode
+  PsciConduit conduit = PsciConduit::kNone;
+  std::uint32_t cpu_on = 0;
+  std::uint32_t system_off = 0;
 };
 
 struct HostDescription {
@@ -106,5 +108,8 @@ struct HostDescription {
 // when it cannot be opened.
 [[nodiscard]] std::optional<HostUart> find_console(const DeviceTree& tree);
 [[nodiscard]] std::optional<HostUart> find_console(std::span<const std::byte> blob);
+// And the firmware, which ends what is refused: the first enabled node of a kind that is known.
+[[nodiscard]] HostPsci find_psci(const DeviceTree& tree);
+[[nodiscard]] HostPsci find_psci(std::span<const std::byte> blob);
 
 }  // namespace cadastre

@@ -37,6 +37,10 @@ void read_timer(const DeviceTree& tree, const HostNodes& nodes, HostDescription&
 // host_console.cc
 void read_console(const DeviceTree& tree, const HostNodes& nodes, HostDescription& host, Refusals& refusals);
 
+// host_firmware.cc
+[[nodiscard]] bool is_psci(const DtProperty& compatible);
+[[nodiscard]] HostPsci psci_of(const DtNode& node);
+
 // host.cc
 // `numa-node-id` of a memory or CPU node, 0 when there is none.
 [[nodiscard]] std::uint8_t numa_node_of(const DtNode& node, HostDescription& host, Refusals& refusals);

@@ -1,11 +1,10 @@
 # From a guest configuration to what QEMU is given: the DTB, and the guests' files in RAM. Source it after common.sh.
 # shellcheck shell=bash disable=SC2154 # scratch is common.sh's
 #
-#   RAM base 0x4000'0000   (64 KiB)   the hypervisor's image, where QEMU puts a kernel
+#   RAM base               (64 KiB)   the hypervisor's image, where QEMU puts a kernel
 #          + 16 MiB                   modules, page by page upward, in the order of the DTS
 #          + min(RAM / 2, 128 MiB)    the DTB, where QEMU puts it for a kernel that looks like Linux; modules keep clear
 
-readonly ram_base=$((0x40000000))
 readonly modules_offset=$((16 << 20))
 readonly dtb_offset_limit=$((128 << 20))
 readonly dtb_window=$((4 << 20))
@@ -37,14 +36,38 @@ numa_nodes() {
   done
 }
 
-# make_dtb DTS OUTPUT QEMU-ARGUMENT...: the DTB of the machine that QEMU makes of these arguments (`machine` is the value
-# of its -M), with the text of DTS after it, so that DTS adds to the machine's tree, and overrides it.
+# choose_machine NAME: what QEMU is told of it (`machine`, the value of its -M, and `board_arguments`), where its RAM begins
+# (`ram_base`), and its device tree where QEMU makes none (`board_dtb`).
+machine='' board_dtb='' ram_base=0
+board_arguments=()
+choose_machine() {
+  case $1 in
+    virt) machine=virt,virtualization=on,gic-version=2,dtb-randomness=off ram_base=$((0x40000000)) ;;
+    vexpress-a15)
+      machine=vexpress-a15,secure=off,virtualization=on ram_base=$((0x80000000))
+      board_dtb=$root/build/boards/vexpress-v2p-ca15-tc1.dtb
+      board_arguments=(-audiodev "none,id=none")
+      ;;
+    orangepi-pc)
+      machine=orangepi-pc ram_base=$((0x40000000))
+      board_dtb=$root/build/boards/sun8i-h3-orangepi-pc.dtb
+      ;;
+    *) return 1 ;;
+  esac
+}
+
+# make_dtb DTS OUTPUT QEMU-ARGUMENT...: the DTB of the machine, the board's own or the one that QEMU makes of these arguments,
+# with the text of DTS after it, so that DTS adds to the machine's tree, and overrides it.
 make_dtb() {
   local dts=$1 output=$2 from=$scratch/machine joined=$scratch/joined.dts name
   shift 2
   [[ -r $dts && -f $dts ]] || refuse "$dts: no such file"
-  qemu-system-arm -M "$machine,dumpdtb=${from//,/,,}.dtb" "$@" -display none >"$from.log" 2>&1 ||
-    { cat -- "$from.log" >&2; die 2 "QEMU does not make such a machine"; }
+  if [[ $board_dtb ]]; then
+    cp -- "$board_dtb" "$from.dtb"
+  else
+    qemu-system-arm -M "$machine,dumpdtb=${from//,/,,}.dtb" "$@" -display none >"$from.log" 2>&1 ||
+      { cat -- "$from.log" >&2; die 2 "QEMU does not make such a machine"; }
+  fi
   dtc -q -I dtb -O dts -o "$from.dts" "$from.dtb"
   {
     # In a DTS the version comes first, then reservations, then nodes.

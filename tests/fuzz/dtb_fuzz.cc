@@ -27,7 +27,7 @@ void check_host(const HostDescription& host) {
     CHECK((entry.alignment & (entry.alignment - 1)) == 0);
   }
   CHECK(host.node_count >= 1 && host.node_count <= kMaxNodes);
-  CHECK(host.uart.driver != nullptr && host.gic.virtual_cpu.size != 0 && host.psci.is_smc);
+  CHECK(host.uart.driver != nullptr && host.gic.virtual_cpu.size != 0);
   CHECK(host.gic.maintenance_interrupt >= 16 && host.timer.hypervisor >= 16 && host.timer.hypervisor < 32);
   if (host.initrd) CHECK(host.initrd->end() > host.initrd->base);
 }

@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# A person at the terminal: the guest's shell echoes and answers what is typed, Ctrl-C reaches the guest, `poweroff` ends
+# console.sh MACHINE: a person at the terminal: the guest's shell echoes and answers what is typed, Ctrl-C reaches the guest, `poweroff` ends
 # the run with status 0; and so does leaving with Ctrl-a x.
 set -euo pipefail
 # shellcheck source=tests/qemu/lib.sh
 . "$(dirname -- "$0")/lib.sh"
+
+machine=$1
 
 # On a terminal of its own. Typing goes to `keyboard`, what is shown to the file `screen`.
 screen=$scratch/screen
 start() {
   : >"$screen"
   mkfifo "$scratch/keys"
-  script --quiet --return --command "$root/scripts/run.sh --timeout $patience" /dev/null <"$scratch/keys" >"$screen" 2>&1 &
+  script --quiet --return --command "$root/scripts/run.sh --timeout $patience --machine $machine" /dev/null <"$scratch/keys" >"$screen" 2>&1 &
   child=$!
   exec {keyboard}>"$scratch/keys"
   rm "$scratch/keys"
@@ -64,8 +66,13 @@ type_line 'echo back-$?'
 wait_for 'back-130' # what the shell says of a program that was interrupted
 type_line 'poweroff -f'
 wait_for 'guest linux0: powered off'
+if [[ $machine == vexpress-a15 ]]; then
+  wait_for 'machine: stays on' # nobody but the person can end it
+  printf '\001x' >&"$keyboard"
+fi
 finish
 
+if [[ $machine != virt ]]; then exit; fi
 start
 seen=0
 wait_for 'Linux version'

@@ -26,7 +26,6 @@ TEST_CASE("QEMU's virt machine is described as it is") {
   CHECK_EQ(host.memory[0].size, kGiB);
   REQUIRE_EQ(host.cpus.size(), 4);
   CHECK_EQ(host.cpus[3].mpidr, 3);
-  CHECK(host.cpus[3].is_psci);
   CHECK_EQ(host.node_count, 1);
   CHECK(host.zone_dma_limit == PhysAddr(kPhysicalEnd));
 
@@ -42,8 +41,9 @@ TEST_CASE("QEMU's virt machine is described as it is") {
   CHECK_EQ(host.timer.physical, 30);
   CHECK_EQ(host.timer.virtual_timer, 27);
   CHECK_EQ(host.timer.hypervisor, 26);
-  CHECK(host.psci.is_smc);
-  CHECK_EQ(host.psci.major, 1);
+  CHECK_EQ(host.psci.conduit, PsciConduit::kSmc);
+  CHECK_EQ(host.psci.cpu_on, psci::kCpuOn);
+  CHECK_EQ(host.psci.system_off, psci::kSystemOff);
   CHECK_FALSE(host.initrd.has_value());
 }
 
@@ -194,19 +194,49 @@ TEST_CASE("cell counts that are missing or impossible are refused") {
 
 TEST_CASE("a machine without what the hypervisor drives is refused, part by part") {
   const auto reading = read_changed([](void* b) {
-    for (const char* path : {"/psci", "/timer", "/intc@8000000", "/cpus", "/pl011@9000000"}) remove_node(b, path);
+    for (const char* path : {"/timer", "/intc@8000000", "/cpus", "/pl011@9000000"}) remove_node(b, path);
   });
   CHECK_FALSE(reading.is_accepted);
-  CHECK_EQ(reading.refusals.count(), 5);
-  for (const char* name : {"/psci", "/timer", "/intc", "/cpus", "/chosen"}) CHECK(refuses(reading.refusals, name));
+  CHECK_EQ(reading.refusals.count(), 4);
+  for (const char* name : {"/timer", "/intc", "/cpus", "/chosen"}) CHECK(refuses(reading.refusals, name));
 }
 
 TEST_CASE("a machine without virtualization is told what to start QEMU with") {
   const auto gic = read_changed(
       [](void* b) { set_cells(b, "/intc@8000000", "reg", {0, 0x800'0000, 0, 0x1'0000, 0, 0x801'0000, 0, 0x1'0000}); });
   CHECK(refuses(gic.refusals, "/intc@8000000", "virtualization=on"));
-  const auto psci = read_changed([](void* b) { set_text(b, "/psci", "method", "hvc"); });
-  CHECK(refuses(psci.refusals, "/psci", "smc", "virtualization=on"));
+}
+
+TEST_CASE("firmware may be absent, be one that HYP mode cannot call, or number its functions itself") {
+  const auto none = read_changed([](void* b) { remove_node(b, "/psci"); });
+  REQUIRE(none.is_accepted);
+  CHECK_EQ(none.host.psci.conduit, PsciConduit::kNone);
+  const auto hvc = read_changed([](void* b) { set_text(b, "/psci", "method", "hvc"); });
+  REQUIRE(hvc.is_accepted);
+  CHECK_EQ(hvc.host.psci.conduit, PsciConduit::kHvc);
+  const auto unknown = read_changed([](void* b) { set_text(b, "/psci", "method", "telegraph"); });
+  REQUIRE(unknown.is_accepted);
+  CHECK_EQ(unknown.host.psci.conduit, PsciConduit::kNone);
+  const auto old = read_changed([](void* b) {
+    set_text(b, "/psci", "compatible", "arm,psci");
+    set_cells(b, "/psci", "cpu_on", {0x9500'0003});
+  });
+  REQUIRE(old.is_accepted);
+  CHECK_EQ(old.host.psci.conduit, PsciConduit::kSmc);
+  CHECK_EQ(old.host.psci.cpu_on, 0x9500'0003);
+  CHECK_EQ(old.host.psci.system_off, 0);
+  const auto nameless = read_changed([](void* b) { set_text(b, "/psci", "compatible", "arm,psci"); });
+  REQUIRE(nameless.is_accepted);
+  CHECK_EQ(nameless.host.psci.cpu_on, 0);
+}
+
+TEST_CASE("what kind of CPU each is, is read; a CPU may be of none") {
+  const auto named = read_changed([](void* b) { set_text(b, "/cpus/cpu@0", "compatible", "arm,cortex-a7"); });
+  REQUIRE(named.is_accepted);
+  CHECK_EQ(named.host.cpus[0].kind.view(), "arm,cortex-a7");
+  const auto nameless = read_changed([](void* b) { remove_property(b, "/cpus/cpu@0", "compatible"); });
+  REQUIRE(nameless.is_accepted);
+  CHECK(nameless.host.cpus[0].kind.empty());
 }
 
 TEST_CASE("a root that says it is a device is refused") {
