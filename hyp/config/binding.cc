@@ -168,7 +168,7 @@ GuestPlan* add_guest(const DtNode& node, Configuration& configuration, Refusals&
 
 void read_guest_bootargs(const DtNode& node, GuestPlan& guest, Refusals& refusals) {
   const auto bootargs = node.property("bootargs");
-  if (!bootargs) return;
+  if (!bootargs || bootargs->size() == 0) return;  // `bootargs;` says nothing
   const auto text = bootargs->string();
   if (!text || !guest.bootargs.assign(*text)) {
     refuse(refusals, node, "bootargs must be a string of at most {} characters: shorten it", guest.bootargs.capacity());

@@ -9,20 +9,31 @@
 namespace cadastre {
 namespace {
 
-// What a domain may say that is read here, or that holds anyway: every guest has a PL011 (vpl011), and
-// limits on grants are kept where there are none.
-constexpr std::array<std::string_view, 12> kUnderstood = {
-    "compatible", "memory",  "cpus",   "#address-cells",    "#size-cells",      "vpl011",
-    "nr_spis",    "phandle", "status", "max_grant_version", "max_grant_frames", "max_maptrack_frames"};
+// What a domain may say that is read here, or that holds anyway: every guest has a PL011 (vpl011), tables as they are needed
+// (xen,domain-p2m-mem-mb), and limits on grants are kept where there are none.
+constexpr std::array<std::string_view, 13> kUnderstood = {"compatible",
+                                                          "memory",
+                                                          "cpus",
+                                                          "#address-cells",
+                                                          "#size-cells",
+                                                          "vpl011",
+                                                          "nr_spis",
+                                                          "phandle",
+                                                          "status",
+                                                          "max_grant_version",
+                                                          "max_grant_frames",
+                                                          "max_maptrack_frames",
+                                                          "xen,domain-p2m-mem-mb"};
 
 struct Missing {
   std::string_view property;
   std::string_view reason;
 };
-constexpr std::array<Missing, 6> kMissing = {{
+constexpr std::array<Missing, 7> kMissing = {{
     {"xen,enhanced", "event channels, grants and xenstore are Xen's own: remove it"},
     {"xen,static-mem", "guests get whatever RAM is free: give memory alone"},
     {"direct-map", "guests' RAM is not where the host has it: remove it"},
+    {"domain-cpupool", "the machine's CPUs are one pool: remove it"},
     {"llc-colors", "RAM is not chosen by cache color: remove it"},
     {"sve", "the CPU has no SVE: remove it"},
     {"passthrough", "guests drive no device of the host: remove it"},
@@ -93,7 +104,7 @@ void read_domain(const DtNode& node, Configuration& configuration, Refusals& ref
   check_spis(node, refusals);
   read_memory_size(node, *guest, refusals);
   read_cpu_count(node, *guest, refusals);
-  const auto cells = cells_of(node, refusals);
+  const auto cells = inherited_cells(node, refusals);
   if (!cells) return;
   for (const DtNode child : node.children()) read_child(child, *cells, *guest, refusals);
   if (!guest->kernel.is_given) refuse(refusals, node, "no multiboot,kernel module: give one with the kernel to start");

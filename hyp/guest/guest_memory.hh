@@ -14,6 +14,7 @@
 #include "mm/base/address.hh"
 #include "mm/base/error.hh"
 #include "mm/base/spinlock.hh"
+#include "mm/frames/booking.hh"
 #include "mm/frames/frame_state.hh"
 #include "mm/frames/zone.hh"
 #include "mm/translation/sctlr.hh"

@@ -193,6 +193,8 @@ struct DtCells {
 // Nothing when one is missing or not 1 or 2; with `refusals`, that is a reason.
 [[nodiscard]] std::optional<DtCells> cells_of(const DtNode& bus);
 [[nodiscard]] std::optional<DtCells> cells_of(const DtNode& bus, Refusals& refusals);
+// The same, each of the nearest node above that says it, as Xen reads its domains.
+[[nodiscard]] std::optional<DtCells> inherited_cells(const DtNode& bus, Refusals& refusals);
 
 // A `reg` of one entry or more.
 class DtReg {

@@ -85,7 +85,6 @@ void read_bootargs(const DtNode& node, FixedString<N>& bootargs, Refusals& refus
 }
 
 void read_chosen(const DtNode& chosen, HostDescription& host, Refusals& refusals) {
-  read_bootargs(chosen, host.bootargs, refusals);
   const auto start = chosen.property("linux,initrd-start");
   const auto end = chosen.property("linux,initrd-end");
   if (!start && !end) return;
@@ -114,12 +113,12 @@ std::optional<DtNode>* place_of(std::string_view name, HostNodes& nodes) {
   return place == kPlaces.end() ? nullptr : &(nodes.*(place->node));
 }
 
-void sort_out(const DtNode& node, HostNodes& nodes, HostDescription& host) {
+void sort_out(const DtNode& node, HostNodes& nodes) {
   static constexpr std::array<std::string_view, 2> kNames = {"compatible", "dma-ranges"};
   std::array<std::optional<DtProperty>, kNames.size()> values;
   node.properties(kNames, values);
   const auto& [compatible, dma_ranges] = values;
-  if (dma_ranges) limit_dma(node, *dma_ranges, host);
+  nodes.has_dma_ranges = nodes.has_dma_ranges || dma_ranges;
   if (!compatible) return;
   const auto keep = [&](bool matches, std::optional<DtNode>& place) {
     if (matches && !place && node.is_enabled()) place = node;
@@ -129,12 +128,12 @@ void sort_out(const DtNode& node, HostNodes& nodes, HostDescription& host) {
   keep(is_psci(*compatible), nodes.psci);
 }
 
-// The one walk over the tree.
+// The one walk over the tree, but for the buses that limit DMA, if there are any: that depends on all of RAM.
 void read_nodes(const DeviceTree& tree, HostNodes& nodes, HostDescription& host, Refusals& refusals) {
   const auto cells = cells_of(tree.root(), refusals);
   bool has_memory = false;
   for (std::optional<DtNode> node = tree.root(); node; node = node->next()) {
-    sort_out(*node, nodes, host);
+    sort_out(*node, nodes);
     if (node->depth() != 1) continue;
     const std::string_view name = node->name();
     if (auto* place = place_of(name, nodes); place != nullptr && !*place) *place = node;
@@ -143,7 +142,11 @@ void read_nodes(const DeviceTree& tree, HostNodes& nodes, HostDescription& host,
     has_memory = true;
     if (cells) read_memory_node(*node, *cells, host, refusals);
   }
-  if (!has_memory) refusals.add("/memory: no memory node: describe the RAM with device_type = \"memory\" and reg");
+  if (!has_memory) {
+    refusals.add("/memory: no memory node: describe the RAM with device_type = \"memory\" and reg");
+  } else if (host.memory.empty() && refusals.empty()) {
+    refusals.add("/memory: all entries of reg are empty: give a size");
+  }
   std::ranges::sort(host.memory, {}, &MemoryRegion::base);
 }
 
@@ -164,6 +167,7 @@ bool read_host(const DeviceTree& tree, HostDescription& host, Refusals& refusals
   std::construct_at(&host);  // in place: a temporary would be kilobytes on the boot stack
   HostNodes nodes;
   read_nodes(tree, nodes, host, refusals);
+  if (nodes.has_dma_ranges) limit_dma(tree, host);
   read_reservations(tree, host, refusals);
   read_reserved_memory(nodes, host, refusals);
   read_cpus(nodes, host, refusals);

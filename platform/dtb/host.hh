@@ -94,7 +94,6 @@ struct HostDescription {
   HostGic gic;
   HostTimer timer;
   HostPsci psci;
-  FixedString<511> bootargs;             // /chosen
   FixedString<511> hypervisor_bootargs;  // /hypervisor
   std::optional<PhysRange> initrd;       // /chosen linux,initrd-start and -end
 };

@@ -101,8 +101,9 @@ void read_reserved_child(const DtNode& node, DtCells cells, HostDescription& hos
   }
 }
 
-// One past the highest CPU address in a bus's dma-ranges; nothing when it says nothing.
-std::optional<std::uint64_t> dma_end(const DtNode& bus, const DtProperty& ranges) {
+// One past the highest CPU address in a bus's dma-ranges; nothing when it says nothing, or none of them has RAM: its masters
+// have memory of their own.
+std::optional<std::uint64_t> dma_end(const DtNode& bus, const DtProperty& ranges, const HostDescription& host) {
   const auto above = bus.parent();
   const auto child = bus.property("#address-cells");
   const auto size = bus.property("#size-cells");
@@ -117,7 +118,12 @@ std::optional<std::uint64_t> dma_end(const DtNode& bus, const DtProperty& ranges
     const std::uint64_t start = ranges.number(i + child->cell(0), parent->cell(0));
     const std::uint64_t length = ranges.number(i + child->cell(0) + parent->cell(0), size->cell(0));
     const auto cpu = translate(*above, start, DtRangesKind::kDma);
-    if (cpu && length != 0) end = std::max(end, *cpu + std::min(length, UINT64_MAX - *cpu));
+    if (!cpu || length == 0) continue;
+    const std::uint64_t past = *cpu + std::min(length, UINT64_MAX - *cpu);
+    const auto is_reached = [&](const MemoryRegion& ram) {
+      return ram.base.value() < past && *cpu < ram.end().value();
+    };
+    if (std::ranges::any_of(host.memory, is_reached)) end = std::max(end, past);
   }
   return end == 0 ? std::nullopt : std::optional(end);
 }
@@ -130,9 +136,8 @@ void read_memory_node(const DtNode& node, DtCells cells, HostDescription& host, 
   const std::uint8_t numa_node = numa_node_of(node, host, refusals);
   for (std::size_t i = 0; i < reg->count(); ++i) {
     const DtRange range = (*reg)[i];
-    if (range.size == 0) {
-      refuse(refusals, node, "zero bytes of RAM at {:x}: remove the entry or give its size", range.base);
-    } else if (!is_physical(range)) {
+    if (range.size == 0) continue;  // as boot loaders write for banks that the board could have
+    if (!is_physical(range)) {
       refuse(refusals, node, "RAM at {:x} of {:x} bytes ends beyond 40 bits of address: correct reg", range.base,
              range.size);
     } else {
@@ -165,8 +170,12 @@ void read_reserved_memory(const HostNodes& nodes, HostDescription& host, Refusal
   }
 }
 
-void limit_dma(const DtNode& bus, const DtProperty& ranges, HostDescription& host) {
-  if (const auto end = dma_end(bus, ranges)) host.zone_dma_limit = std::min(host.zone_dma_limit, PhysAddr(*end));
+void limit_dma(const DeviceTree& tree, HostDescription& host) {
+  for (std::optional<DtNode> bus = tree.root(); bus; bus = bus->next()) {
+    const auto ranges = bus->property("dma-ranges");
+    const auto end = ranges ? dma_end(*bus, *ranges, host) : std::nullopt;
+    if (end) host.zone_dma_limit = std::min(host.zone_dma_limit, PhysAddr(*end));
+  }
 }
 
 }  // namespace cadastre

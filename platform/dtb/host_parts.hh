@@ -14,6 +14,7 @@ struct HostNodes {
   std::optional<DtNode> gic;
   std::optional<DtNode> timer;
   std::optional<DtNode> psci;
+  bool has_dma_ranges = false;
 };
 
 // Each adds its refusals and fills what it can.
@@ -22,8 +23,8 @@ struct HostNodes {
 void read_memory_node(const DtNode& node, DtCells cells, HostDescription& host, Refusals& refusals);
 void read_reservations(const DeviceTree& tree, HostDescription& host, Refusals& refusals);
 void read_reserved_memory(const HostNodes& nodes, HostDescription& host, Refusals& refusals);
-// Lowers `zone_dma_limit` to what the bus reaches by its `dma-ranges`.
-void limit_dma(const DtNode& bus, const DtProperty& ranges, HostDescription& host);
+// Lowers `zone_dma_limit` to what each bus reaches by its `dma-ranges`, if it reaches RAM at all.
+void limit_dma(const DeviceTree& tree, HostDescription& host);
 
 // host_devices.cc
 // Whether it is the machine's GIC or its timer.

@@ -47,6 +47,19 @@ std::optional<DtCells> cells_of(const DtNode& bus, Refusals& refusals) {
   return cells;
 }
 
+std::optional<DtCells> inherited_cells(const DtNode& bus, Refusals& refusals) {
+  const auto count = [&](std::string_view name) {
+    std::optional<DtNode> node = bus;
+    while (node && !node->has(name)) node = node->parent();
+    return node ? cell_count(*node, name, 2) : std::nullopt;
+  };
+  const auto address = count("#address-cells");
+  const auto size = count("#size-cells");
+  if (address && size && *address != 0 && *size != 0) return DtCells{.address = *address, .size = *size};
+  refuse(refusals, bus, "#address-cells and #size-cells must be 1 or 2, here or above: correct them");
+  return std::nullopt;
+}
+
 std::optional<DtReg> DtReg::of(const DtNode& node, DtCells cells) {
   const auto property = node.property("reg");
   const std::size_t entry = (cells.address + cells.size) * DtProperty::kCellSize;

@@ -46,6 +46,7 @@ choose_machine() {
     vexpress-a15)
       machine=vexpress-a15,secure=off,virtualization=on ram_base=$((0x80000000))
       board_dtb=$root/build/boards/vexpress-v2p-ca15-tc1.dtb
+      # shellcheck disable=SC2034 # for who starts QEMU
       board_arguments=(-audiodev "none,id=none")
       ;;
     orangepi-pc)

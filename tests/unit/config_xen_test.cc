@@ -82,6 +82,24 @@ TEST_CASE("both bindings in one tree make one configuration") {
   CHECK_EQ(reading.configuration.guests.size(), 2);
 }
 
+TEST_CASE(
+    "a domain inherits cell counts from /chosen, may say how much its tables may take, and have bootargs without a "
+    "value") {
+  const auto reading = read_chosen([](DtbBuilder& b) {
+    b.begin("domU1").text("compatible", "xen,domain").cells("memory", {0, 0x2'0000}).cells("cpus", {1});
+    b.cells("xen,domain-p2m-mem-mb", {4});
+    module(b, "module@50000000", "multiboot,kernel", 0x5000'0000, 0x1000);
+    b.flag("bootargs").end().end();
+  });
+  REQUIRE(reading.is_accepted);
+  REQUIRE_EQ(reading.configuration.guests.size(), 1);
+  CHECK(reading.configuration.guests[0].kernel.range.base == PhysAddr(0x5000'0000));
+  CHECK(reading.configuration.guests[0].bootargs.empty());
+  const auto pooled =
+      read_chosen([](DtbBuilder& b) { domain(b, "domU1", [](DtbBuilder& d) { d.cells("domain-cpupool", {7}); }); });
+  CHECK(refuses(pooled.refusals, "/chosen/domU1: domain-cpupool is not here: the machine's CPUs are one pool"));
+}
+
 TEST_CASE("what Xen has and is not here is named") {
   const auto reading = read_chosen([](DtbBuilder& b) {
     domain(b, "domU1", [](DtbBuilder& d) {
@@ -115,7 +133,8 @@ TEST_CASE("what holds here anyway is accepted") {
 
 TEST_CASE("a domain that makes no sense is refused") {
   const auto reading = read_chosen([](DtbBuilder& b) {
-    b.begin("domU1").text("compatible", "xen,domain").cells("memory", {0xffff'ffff, 0xffff'ffff}).end();
+    b.begin("domU1").text("compatible", "xen,domain").cells("memory", {0xffff'ffff, 0xffff'ffff});
+    b.cells("#address-cells", {3}).end();
     b.begin("domU2").text("compatible", "xen,domain").cells("#address-cells", {2}).cells("#size-cells", {2}).end();
   });
   CHECK(refuses(reading.refusals, "/chosen/domU1: memory"));

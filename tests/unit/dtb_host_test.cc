@@ -116,6 +116,18 @@ TEST_CASE("the DMA limit is the lowest end of what a bus's masters reach") {
   CHECK(reading.host.zone_dma_limit == PhysAddr(0x5000'0000));
 }
 
+TEST_CASE("a bus whose masters have memory of their own, and reach no RAM, limits nothing") {
+  const auto buses = [](DtbBuilder& b) {
+    b.begin("mlahb").cells("#address-cells", {1}).cells("#size-cells", {1}).flag("ranges");
+    b.cells("dma-ranges", {0, 0, 0x3800'0000, 0x1'0000, 0x1000'0000, 0, 0x1000'0000, 0x6'0000}).end();
+    b.begin("both").cells("#address-cells", {1}).cells("#size-cells", {1}).flag("ranges");
+    b.cells("dma-ranges", {0, 0, 0x3800'0000, 0x1'0000, 0x5000'0000, 0, 0x5000'0000, 0x1000'0000}).end();
+  };
+  const auto reading = read_host_from(virt_dtb({.more = buses}));
+  REQUIRE(reading.is_accepted);
+  CHECK(reading.host.zone_dma_limit == PhysAddr(0x6000'0000));
+}
+
 TEST_CASE("command lines and the initrd are taken from /chosen and /hypervisor") {
   const auto chosen = [](DtbBuilder& b) {
     b.text("bootargs", "quiet").cells("linux,initrd-start", {0x4800'0000}).cells("linux,initrd-end", {0, 0x4810'0000});
@@ -125,7 +137,6 @@ TEST_CASE("command lines and the initrd are taken from /chosen and /hypervisor")
       .more_chosen = chosen,
   }));
   REQUIRE(reading.is_accepted);
-  CHECK_EQ(reading.host.bootargs.view(), "quiet");
   CHECK_EQ(reading.host.hypervisor_bootargs.view(), "memblock=debug batch");
   const PhysRange initrd = reading.host.initrd.value_or(PhysRange());
   CHECK(initrd.base == PhysAddr(0x4800'0000));
@@ -157,13 +168,27 @@ TEST_CASE("an alias that names itself ends the search") {
   CHECK(refuses(read_host_from(blob).refusals, "/chosen", "stdout-path"));
 }
 
+TEST_CASE("a bank that is empty is passed over, as boot loaders write it for what the board could have") {
+  const auto reading = read_changed([](void* b) {
+    set_cells(b, "/memory@40000000", "reg", {0, 0, 0, 0, 0, 0x4000'0000, 0, 0x1000'0000, 0, 0x8000'0000, 0, 0});
+  });
+  REQUIRE(reading.is_accepted);
+  REQUIRE_EQ(reading.host.memory.size(), 1);
+  CHECK_EQ(reading.host.memory[0].size, 0x1000'0000);
+}
+
+TEST_CASE("a kernel's own command line is of no interest, however long, or without a value") {
+  CHECK(read_changed([](void* b) { set_text(b, "/chosen", "bootargs", std::string(616, 'x').c_str()); }).is_accepted);
+  CHECK(read_changed([](void* b) { set_flag(b, "/chosen", "bootargs"); }).is_accepted);
+}
+
 TEST_CASE("RAM that cannot be is refused with its node's path") {
   const auto memory = [](std::initializer_list<std::uint32_t> reg) {
     return read_changed([&](void* b) { set_cells(b, "/memory@40000000", "reg", reg); });
   };
   CHECK(
       refuses(read_changed([](void* b) { remove_node(b, "/memory@40000000"); }).refusals, "/memory", "no memory node"));
-  CHECK(refuses(memory({0, 0x4000'0000, 0, 0}).refusals, "/memory@40000000", "zero bytes"));
+  CHECK(refuses(memory({0, 0x4000'0000, 0, 0, 0, 0, 0, 0}).refusals, "/memory", "all entries of reg are empty"));
   CHECK(refuses(memory({0, 0x4000'0000, 0}).refusals, "/memory@40000000", "12 bytes", "16"));
   CHECK(refuses(memory({}).refusals, "/memory@40000000", "no reg"));
   CHECK(refuses(memory({0xff, 0xf000'0000, 0, 0x1000'0001}).refusals, "/memory@40000000", "40 bits"));
@@ -261,8 +286,8 @@ TEST_CASE("more than there is room for is refused, not cut") {
   };
   CHECK(refuses(read_host_from(virt_dtb({.more = many})).refusals, "/memory@15", "more than 16"));
   const std::string line(512, 'x');
-  CHECK(refuses(read_host_from(virt_dtb({.more_chosen = [&](DtbBuilder& b) { b.text("bootargs", line); }})).refusals,
-                "/chosen", "bootargs"));
+  const auto too_long = [&](DtbBuilder& b) { b.begin("hypervisor").text("bootargs", line).end(); };
+  CHECK(refuses(read_host_from(virt_dtb({.more = too_long})).refusals, "/hypervisor", "bootargs"));
 }
 
 TEST_CASE("reserved memory that makes no sense is refused") {
