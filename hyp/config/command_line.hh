@@ -63,6 +63,7 @@ struct DebugChecks {
   bool poison = false;   // free pages and objects are filled, and looked at when they are allocated
   bool history = false;  // who last allocated and freed each page and object, for reports
   bool slab = false;     // red zones around objects
+  friend bool operator==(const DebugChecks&, const DebugChecks&) = default;
 };
 [[nodiscard]] std::optional<DebugChecks> parse_debug(std::string_view text);
 

@@ -281,8 +281,8 @@ TEST_CASE(
     CallingCpus others(f, calls);
     Member::Exchange exchange{};
     std::atomic<unsigned> wrong = 0;
-    std::vector<Pfn> hoard;  // so that memory is short
-    for (int i = 0; i < 1200; ++i) hoard.push_back(*f.pages.alloc(0));
+    std::vector<Pfn> hoard(1200);  // so that memory is short
+    for (Pfn& page : hoard) page = *f.pages.alloc(0);
     const std::uint64_t operations = random_operations(60'000) / kCpus;
     run_on_cpus(kCpus, [&](unsigned cpu) {
       Member member(f, cache, guest, exchange, cpu);
