@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
 # usage: scripts/bench.sh --target [run.sh option...]
+#        scripts/bench.sh --guests [VARIATIONS]
 #        scripts/bench.sh --host [Google Benchmark option...]
 #
 #   --target   what the hypervisor's paths cost on the target, in instructions that QEMU counts: the allocators, stage 2, and
 #              a guest's exits from its instruction before to the one after. Figures repeat.
+#   --guests   what the hypervisor itself executes in a second beside 1 and beside 8 idle Linux guests; and how long Linux with four
+#              vCPUs on one CPU takes from reset to its init, the worst of so many variations of memory, command line and
+#              initramfs (1 to 10, default 3). In instructions, too, and in minutes of yours.
 #   --host     what the allocators cost on this machine, in nanoseconds, beside malloc, jemalloc and mimalloc doing the same
 #
 # Where there is a bound it stands beside the figure, with OK or over.
@@ -11,11 +15,12 @@ set -euo pipefail
 # shellcheck source=scripts/lib/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib/common.sh"
 
-help() { sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+help() { sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 
 # name|at most so many instructions
 target_bounds='page pair, order 0|60
 page pair, order 9|400
+timer interrupt to its handler|800
 slab pair, 64 bytes|60
 hypercall, PSCI_VERSION|80
 trapped read, GICD_TYPER|160
@@ -68,6 +73,63 @@ run_target() {
     masked "eager guest of a GiB" "$root/tests/qemu/eager-gib.dts" --memory 3G
   } >>"$log"
   target_table <"$log"
+}
+
+# linux_guest NAME CPUS MIB BOOTARGS [INITRAMFS]: the node of such a guest.
+linux_guest() {
+  printf '%s { compatible = "cadastre,guest"; cpus = <%d>; memory = /bits/ 64 <%d>;\n' "$1" "$2" $(($3 << 20))
+  printf '  kernel { file = "%s/build/guests/linux/zImage"; bootargs = "console=ttyAMA0 %s"; };\n' "$root" "$4"
+  printf '  initrd { file = "%s"; }; };\n' "${5:-$root/build/guests/linux/initramfs.cpio.gz}"
+}
+
+# run_guests NODES OPTION...: a counted run of them, in the file `log`.
+run_guests() {
+  printf '/dts-v1/; / { hypervisor { compatible = "cadastre,hypervisor"; %s }; };\n' "$1" >"$scratch/guests.dts"
+  "$root/scripts/run.sh" --batch --icount --timeout 1800 --config "$scratch/guests.dts" "${@:2}" >"$log" ||
+    { cat -- "$log" >&2; die 1 "the run failed (see above)"; }
+}
+
+# idle_cost GUESTS: of the hypervisor, a second, when all of them have been up for long.
+idle_cost() {
+  local nodes='' i
+  for ((i = 0; i < $1; ++i)); do nodes+=$(linux_guest "idle$i" 1 64 'quiet cadastre.idle-until=75'); done
+  run_guests "$nodes" --append own-cost=60-70
+  sed -n 's/^cadastre: own cost: \([0-9]*\) instructions.*/\1/p' "$log" | awk '{ printf "%d\n", $1 / 10 }'
+}
+
+# MiB|words on the kernel's command line|how often the initramfs is there
+variations='128|quiet|1
+128||1
+64|quiet|2
+256||1
+96|loglevel=8|1
+512|quiet|1
+128|quiet nohz=off|1
+128|quiet threadirqs|1
+256|quiet|2
+64|init_on_alloc=0|2'
+
+# vcpus_to_init VARIATIONS: thousands of instructions from reset to init, the worst of them.
+vcpus_to_init() {
+  local mebibytes words copies i worst=0 count initramfs=$scratch/initramfs
+  while IFS='|' read -r mebibytes words copies; do
+    for ((i = 0; i < copies; ++i)); do cat -- "$root/build/guests/linux/initramfs.cpio.gz"; done >"$initramfs"
+    run_guests "$(linux_guest four 4 "$mebibytes" "cadastre.boot-only $words" "$initramfs")"
+    count=$(sed -n 's/^cadastre: machine: \([0-9]*\) us from .*/\1/p' "$log")
+    say "4 vCPUs, $mebibytes MiB, '$words', initramfs $copies times: $count thousand"
+    if ((count > worst)); then worst=$count; fi
+  done < <(head -n "$1" <<<"$variations")
+  echo "$worst"
+}
+
+run_of_guests() {
+  local log=$scratch/guests.log one eight worst
+  one=$(idle_cost 1)
+  eight=$(idle_cost 8)
+  worst=$(vcpus_to_init "${1:-3}")
+  printf '%-60s %12d\n' "hypervisor, a second beside 1 idle Linux" "$one" \
+    "hypervisor, a second beside 8 idle Linux" "$eight" \
+    "Linux, 4 vCPUs on a CPU, to init, worst of ${1:-3}, thousands" "$worst"
 }
 
 # name/order or size/threads|at most so many ns; where there is no number, at most what the fastest of the others takes
@@ -141,6 +203,7 @@ run_host() {
 make_scratch
 case ${1-} in
   --target) run_target "${@:2}" ;;
+  --guests) run_of_guests "${2-}" ;;
   --host) run_host "${@:2}" ;;
   --help) help ;;
   *) help >&2; exit 2 ;;

@@ -140,7 +140,9 @@ CP15_32(CNTHP_CTL, 4, c14, c2, 1);
 CP15_64(CNTHP_CVAL, 6, c14);
 
 // Performance monitors [ARMv7 C12]: counter 0 counts instructions since reset (entry.S).
+CP15_32(PMCNTENSET, 0, c9, c12, 1);
 CP15_32(PMSELR, 0, c9, c12, 5);
+CP15_32(PMXEVTYPER, 0, c9, c13, 1);
 CP15_32(PMXEVCNTR, 0, c9, c13, 2);
 
 #undef CP15_32

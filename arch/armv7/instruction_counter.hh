@@ -16,4 +16,20 @@ namespace cadastre::arch {
   return PMXEVCNTR::read();
 }
 
+// Counter 1: those of this CPU in HYP mode alone, from the first call on. It wraps.
+inline void count_own_instructions() {
+  // P, U, NSH: not in PL1, not in PL0, in HYP; event 0x08, INST_RETIRED [ARMv7 C12.8.2, C12.12.12].
+  constexpr std::uint32_t kOwnInstructions = (1U << 31) | (1U << 30) | (1U << 27) | 0x08;
+  PMSELR::write(1);
+  isb();
+  PMXEVTYPER::write(kOwnInstructions);
+  PMCNTENSET::write(1U << 1);
+  isb();
+}
+[[nodiscard]] inline std::uint32_t own_instructions() {
+  PMSELR::write(1);
+  isb();
+  return PMXEVCNTR::read();
+}
+
 }  // namespace cadastre::arch

@@ -55,6 +55,13 @@ inline void start_timer(std::uint32_t ticks) {
   asm volatile("mcr p15, 0, %0, c14, c3, 0" ::"r"(ticks));     // CNTV_TVAL
   asm volatile("mcr p15, 0, %0, c14, c3, 1\n\tisb" ::"r"(1));  // CNTV_CTL.ENABLE
 }
+// When it is due.
+inline std::uint64_t timer_compare() {
+  std::uint32_t low;
+  std::uint32_t high;
+  asm volatile("mrrc p15, 3, %0, %1, c14" : "=r"(low), "=r"(high));  // CNTV_CVAL
+  return std::uint64_t{high} << 32 | low;
+}
 inline void stop_timer() {
   asm volatile("mcr p15, 0, %0, c14, c3, 1\n\tisb" ::"r"(0));
 }

@@ -12,6 +12,7 @@ namespace {
 bool expected;
 Caught caught;
 // Written by the interrupt handler only.
+std::atomic<std::uint32_t> delay = 0;
 std::atomic<std::uint32_t> timer_count_taken;
 std::atomic<std::uint32_t> uart_count_taken;
 std::atomic<std::uint32_t> stray;
@@ -68,9 +69,11 @@ void on_data_abort(ExceptionFrame* frame) {
 }
 
 void on_irq(ExceptionFrame* /*frame*/) {
+  const auto begin = static_cast<std::uint32_t>(timer_count());
   const std::uint32_t acknowledged = acknowledge_interrupt();
   const std::uint32_t number = acknowledged & 0x3ffU;
   if (number == machine.timer_interrupt) {
+    delay.store(begin - static_cast<std::uint32_t>(timer_compare()), std::memory_order_relaxed);
     stop_timer();
     add_one(timer_count_taken);
   } else if (number == machine.uart_interrupt) {
@@ -100,6 +103,9 @@ Caught take_exception() {
 
 std::uint32_t timer_interrupts() {
   return timer_count_taken.load(std::memory_order_relaxed);
+}
+std::uint32_t timer_delay() {
+  return delay.load(std::memory_order_relaxed);
 }
 std::uint32_t uart_interrupts() {
   return uart_count_taken.load(std::memory_order_relaxed);

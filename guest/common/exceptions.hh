@@ -27,6 +27,8 @@ Caught take_exception();
 
 // How often the interrupt came. `on_irq` silences its source.
 std::uint32_t timer_interrupts();
+// Of the last one of the timer's: ticks from when it was due to its handler.
+std::uint32_t timer_delay();
 std::uint32_t uart_interrupts();
 // Any other that came: its number, or 0.
 std::uint32_t stray_interrupt();

@@ -92,6 +92,9 @@ constexpr KnownWord kKnownWords[] = {
     {.key = "seed", .form = "seed=N with a number of 32 bits", .is_right = has_number},
     {.key = "check", .form = "check=walk", .is_right = [](const auto& word) { return word.value == "walk"; }},
     {.key = "walk-address", .form = "walk-address=N with a number of 32 bits", .is_right = has_number},
+    {.key = "own-cost",
+     .form = "own-cost=FROM-UNTIL with seconds",
+     .is_right = [](const auto& word) { return parse_period(word.value).has_value(); }},
     {.key = "reset-limit", .form = "reset-limit=N with a number of 32 bits", .is_right = has_number},
 };
 
@@ -195,6 +198,15 @@ std::optional<Placement> parse_placement(std::string_view text) {
   if (dash == std::string_view::npos) return placement;
   placement.limit = parse_size(text.substr(dash + 1));
   return placement.limit ? std::optional(placement) : std::nullopt;
+}
+
+std::optional<Period> parse_period(std::string_view text) {
+  const std::size_t dash = text.find('-');
+  if (dash == std::string_view::npos) return std::nullopt;
+  const auto from = parse_decimal(text.substr(0, dash));
+  const auto until = parse_decimal(text.substr(dash + 1));
+  if (!from || !until || *from >= *until || *until > UINT32_MAX) return std::nullopt;
+  return Period{.from = *from, .until = *until};
 }
 
 }  // namespace cadastre

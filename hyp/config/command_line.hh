@@ -78,4 +78,11 @@ struct Placement {
 };
 [[nodiscard]] std::optional<Placement> parse_placement(std::string_view text);
 
+// FROM-UNTIL, seconds, as in `own-cost=60-70`: FROM is before UNTIL.
+struct Period {
+  std::uint64_t from = 0;
+  std::uint64_t until = 0;
+};
+[[nodiscard]] std::optional<Period> parse_period(std::string_view text);
+
 }  // namespace cadastre

@@ -14,6 +14,7 @@
 #include "arch/armv7/psr.hh"
 #include "hyp/check/bench.hh"
 #include "hyp/check/cpu_translation.hh"
+#include "hyp/check/own_cost.hh"
 #include "hyp/check/selftest.hh"
 #include "hyp/check/walk_check.hh"
 #include "hyp/config/command_line.hh"
@@ -224,7 +225,9 @@ void enable_checks(const CommandLine& words) {
                              .reset_limit = static_cast<unsigned>(words.size("reset-limit").value_or(kNoResetLimit))};
   if (!book_guests(configuration, guest_host, refusals)) refuse_and_power_off();
   start_guests(configuration);
-  if (!words.has("bench")) masked_stretch.watch(cpus);  // it would be part of what the guest measures
+  const auto period = words.value("own-cost").and_then(parse_period);
+  if (period) measure_own_cost(*period);
+  if (!words.has("bench") && !period) masked_stretch.watch(cpus);  // it would be part of what the guest measures
   run_vcpus();
 }
 

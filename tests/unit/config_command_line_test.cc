@@ -48,11 +48,12 @@ TEST_CASE("every word that there is may be on the line; another one, or another 
   CHECK(reasons("").empty());
   CHECK(reasons(
             "batch bench memblock=debug cma=64M selftest=mm selftest=walk seed=0x1 check=walk walk-address=0xc0208000 "
-            "reset-limit=3 debug=slab,poison")
+            "reset-limit=3 debug=slab,poison own-cost=60-70")
             .empty());
-  for (const char* wrong :
-       {"nonsense", "batch=1", "bench=", "memblock", "memblock=yes", "cma", "selftest", "selftest=nm", "seed=x", "seed",
-        "seed=4G", "check=wak", "walk-address=zz", "reset-limit=-1", "debug", "debug=all", "=", "\""}) {
+  for (const char* wrong : {"nonsense",        "batch=1",        "bench=", "memblock",  "memblock=yes", "cma",
+                            "selftest",        "selftest=nm",    "seed=x", "seed",      "seed=4G",      "check=wak",
+                            "walk-address=zz", "reset-limit=-1", "debug",  "debug=all", "own-cost",     "own-cost=5",
+                            "own-cost=7-7",    "own-cost=9-x",   "=",      "\""}) {
     CAPTURE(wrong);
     const Refusals refusals = reasons(std::string("batch ") + wrong);
     REQUIRE_EQ(refusals.count(), 1);
