@@ -53,6 +53,8 @@ class Job {
 
 class JobQueue {
  public:
+  static void ignore(const Job& /*job*/) {}
+
   JobQueue() = default;
   JobQueue(const JobQueue&) = delete;
   JobQueue& operator=(const JobQueue&) = delete;
@@ -74,12 +76,11 @@ class JobQueue {
   }
 
   // A step of the oldest one that is due, told to `before` first; false: none is.
-  bool run_step(std::uint64_t now, void (*before)(const Job&) = [](const Job&) {}) EXCLUDES(lock_) {
+  bool run_step(std::uint64_t now, void (*before)(const Job&) = ignore) EXCLUDES(lock_) {
     return run(take(now, [](Job&) { return true; }), before);
   }
   // Of those that are done on this account's time.
-  bool run_step_of(
-      const TimeAccount* account, std::uint64_t now, void (*before)(const Job&) = [](const Job&) {}) EXCLUDES(lock_) {
+  bool run_step_of(const TimeAccount* account, std::uint64_t now, void (*before)(const Job&) = ignore) EXCLUDES(lock_) {
     return run(take(now, [&](Job& job) { return job.account() == account; }), before);
   }
 

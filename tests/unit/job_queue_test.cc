@@ -6,9 +6,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
-#include "hyp/core/run_queue.hh"
 #include "tests/unit/random_runs.hh"
 #include "tests/unit/test.hh"
 
@@ -18,15 +16,12 @@ namespace {
 // What each step does is the test's.
 class TestJob final : public Job {
  public:
-  explicit TestJob(std::function<NextStep()> what, TimeAccount* account = nullptr)
-      : what_(std::move(what)), account_(account) {}
+  explicit TestJob(std::function<NextStep()> what) : what_(std::move(what)) {}
   NextStep step() override { return what_(); }
   [[nodiscard]] std::string_view name() const override { return "test"; }
-  [[nodiscard]] TimeAccount* account() override { return account_; }
 
  private:
   std::function<NextStep()> what_;
-  TimeAccount* account_;
 };
 
 // When the first of them is due.
@@ -80,34 +75,6 @@ TEST_CASE("a job that waits for a time lets others go first, and says when it is
   CHECK(queue.run_step(100));
   CHECK_EQ(steps, 2);
   CHECK_FALSE(next_due(queue).has_value());
-}
-
-TEST_CASE("jobs are found by the account on whose time they are done, which the queue tells when they are due") {
-  JobQueue queue;
-  TimeAccount account;
-  std::string steps;
-  TestJob nobodys([&]() -> NextStep {
-    steps += 'n';
-    return {};
-  });
-  TestJob somebodys(
-      [&]() -> NextStep {
-        steps += 's';
-        return NextStep(100);
-      },
-      &account);
-  queue.add(nobodys);
-  queue.add(somebodys);
-  std::vector<TimeAccount*> due;
-  CHECK_FALSE(queue.look(0, [&](TimeAccount* who) { due.push_back(who); }).has_value());
-  CHECK(due == std::vector<TimeAccount*>{nullptr, &account});
-  CHECK(queue.run_step_of(&account, 0));
-  CHECK_FALSE(queue.run_step_of(&account, 99));
-  due.clear();
-  CHECK_EQ(queue.look(99, [&](TimeAccount* who) { due.push_back(who); }), NextStep(100));
-  CHECK(due == std::vector<TimeAccount*>{nullptr});
-  CHECK(queue.run_step_of(nullptr, 99));
-  CHECK_EQ(steps, "sn");
 }
 
 TEST_CASE("a job that is added while a step of it runs has one step more, even if that one was its last") {

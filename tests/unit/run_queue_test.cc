@@ -5,9 +5,13 @@
 #include <cstdint>
 #include <optional>
 #include <set>
+#include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "hyp/core/deadlines.hh"
+#include "hyp/core/job_queue.hh"
 #include "tests/unit/random_runs.hh"
 #include "tests/unit/test.hh"
 
@@ -154,6 +158,49 @@ TEST_CASE("turns are short while a sibling waits, and only then") {
   CHECK_EQ(cpu.queue.time_left(), std::optional<std::uint64_t>(kLengths.turn + 1));
 }
 
+// Says its letter, and how it goes on.
+class AccountedJob final : public Job {
+ public:
+  AccountedJob(std::string& steps, char letter, NextStep next, TimeAccount* account)
+      : steps_(steps), letter_(letter), next_(next), account_(account) {}
+  NextStep step() override {
+    steps_ += letter_;
+    return next_;
+  }
+  [[nodiscard]] std::string_view name() const override { return "test"; }
+  [[nodiscard]] TimeAccount* account() override { return account_; }
+
+ private:
+  std::string& steps_;
+  char letter_;
+  NextStep next_;
+  TimeAccount* account_;
+};
+
+TEST_CASE("jobs are found by the account on whose time they are done, which the queue tells when they are due") {
+  JobQueue queue;
+  TimeAccount account;
+  std::string steps;
+  AccountedJob nobodys(steps, 'n', {}, nullptr);
+  AccountedJob somebodys(steps, 's', 100, &account);
+  queue.add(nobodys);
+  queue.add(somebodys);
+  const auto due = [&](std::uint64_t now, NextStep& later) {
+    std::vector<TimeAccount*> accounts;
+    later = queue.look(now, [&](TimeAccount* who) { accounts.push_back(who); });
+    return accounts;
+  };
+  NextStep later;
+  CHECK(due(0, later) == std::vector<TimeAccount*>{nullptr, &account});
+  CHECK_FALSE(later.has_value());
+  CHECK(queue.run_step_of(&account, 0));
+  CHECK_FALSE(queue.run_step_of(&account, 99));
+  CHECK(due(99, later) == std::vector<TimeAccount*>{nullptr});
+  CHECK_EQ(later, NextStep(100));
+  CHECK(queue.run_step_of(nullptr, 99));
+  CHECK_EQ(steps, "sn");
+}
+
 // Each account that wants the CPU all the while has its share among those that want it at some time meanwhile, less a slice
 // of its own weight, from wherever one begins to count.
 class SharesRun {
@@ -243,7 +290,7 @@ TEST_CASE("whatever sleeps and wakes, nobody that wants the CPU gets less than i
 // A set of pairs does the same.
 class DeadlinesRun {
  public:
-  explicit DeadlinesRun(model::Decide decide) : decide_(std::move(decide)) {}
+  explicit DeadlinesRun(model::Decide decide) : decide_(std::move(decide)) { time_.fill(kNever); }
 
   void step() {
     const auto which = static_cast<unsigned>(decide_(kNumbers));
@@ -252,8 +299,8 @@ class DeadlinesRun {
       case 1:
         forget(which);
         time_[which] = now_ + decide_(100);
-        model_.emplace(*time_[which], which);
-        deadlines_.set(which, *time_[which]);
+        model_.emplace(time_[which], which);
+        deadlines_.set(which, time_[which]);
         break;
       case 2:
         forget(which);
@@ -263,20 +310,21 @@ class DeadlinesRun {
         now_ += decide_(50);
         take_due();
     }
-    const auto first = model_.empty() ? std::nullopt : std::optional(model_.begin()->first);
-    model::require(deadlines_.first() == first, "another one is the first");
+    const std::uint64_t first = model_.empty() ? kNever : model_.begin()->first;
+    model::require(deadlines_.first().value_or(kNever) == first, "another one is the first");
   }
 
  private:
   static constexpr unsigned kNumbers = 9;
+  static constexpr std::uint64_t kNever = ~0ULL;
 
   void forget(unsigned which) {
-    if (time_[which]) model_.erase({*time_[which], which});
-    time_[which].reset();
+    model_.erase({time_[which], which});
+    time_[which] = kNever;
   }
   void take_due() {
     while (const auto number = deadlines_.take_due(now_)) {
-      model::require(time_[*number] && *time_[*number] <= now_, "one is due that should not be");
+      model::require(time_[*number] <= now_, "one is due that should not be");
       forget(*number);
     }
     model::require(model_.empty() || model_.begin()->first > now_, "one is due and was not taken");
@@ -285,7 +333,7 @@ class DeadlinesRun {
   model::Decide decide_;
   std::uint64_t now_ = 0;
   Deadlines<kNumbers> deadlines_;
-  std::array<std::optional<std::uint64_t>, kNumbers> time_;
+  std::array<std::uint64_t, kNumbers> time_{};
   std::set<std::pair<std::uint64_t, unsigned>> model_;
 };
 
