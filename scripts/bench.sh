@@ -24,6 +24,7 @@ timer interrupt to its handler|800
 slab pair, 64 bytes|60
 hypercall, PSCI_VERSION|80
 trapped read, GICD_TYPER|160
+fault, block of 2 MiB|180000
 fault, page of 4 KiB, besides zeroing|700
 GuestWalk of a small page|250
 interrupts masked, bench guest|40000

@@ -13,6 +13,9 @@ std::size_t data_cache_line();
 void clean_data_cache(const void* begin, std::size_t size);
 void clean_and_invalidate_data_cache(const void* begin, std::size_t size);
 
+// Zeroes pages, and cleans and invalidates them; `begin` is a page's first byte, `size` whole pages.
+void scrub(void* begin, std::size_t size);
+
 // After code was written for somebody else to run: all instruction caches, inner shareable.
 void invalidate_instruction_caches();
 

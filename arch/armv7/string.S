@@ -62,6 +62,34 @@ memset:
     bhs     3b
     bx      lr
 
+// Zeroes, and cleans and invalidates each line to the point of coherency when it is complete (DCCIMVAC): from the end down, so
+// that the address of what was just stored is the line's own, three instructions a line of 64 bytes. Longer lines are cleaned
+// in each of their parts. The size is a multiple of 1 KiB; the barrier is the caller's.
+    .section .text.zero_and_clean, "ax"
+// void zero_and_clean(void* begin, size_t size)
+    .global zero_and_clean
+    .type zero_and_clean, %function
+zero_and_clean:
+    add     r12, r0, r1
+    push    {r4-r8}
+    mov     r1, #0
+    mov     r2, #0
+    mov     r3, #0
+    mov     r4, #0
+    mov     r5, #0
+    mov     r6, #0
+    mov     r7, #0
+    mov     r8, #0
+1:  .rept   16
+    stmdb   r12!, {r1-r8}
+    stmdb   r12!, {r1-r8}
+    mcr     p15, 0, r12, c7, c14, 1
+    .endr
+    cmp     r12, r0
+    bhi     1b
+    pop     {r4-r8}
+    bx      lr
+
     .section .text.memcpy, "ax"
 // void* memcpy(void* to, const void* from, size_t size)
     .global __aeabi_memcpy, __aeabi_memcpy4, __aeabi_memcpy8

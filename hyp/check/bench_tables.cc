@@ -15,7 +15,7 @@ namespace cadastre {
 namespace {
 
 using bench::measure;
-using Tables = Stage2<GuestEnvironment>;
+using Tables = Stage2<GuestOperations>;
 
 constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 // Frames that the tables name and nobody reaches through them.
@@ -39,7 +39,7 @@ class IdleStage2 {
 
  private:
   VmidAllocator vmids_;
-  GuestEnvironment environment_{OwnerId{1}, NodeId{0}};
+  GuestOperations environment_;
   Pfn root_;
   Tables stage2_;
 };

@@ -17,7 +17,7 @@ namespace cadastre {
 
 class ScratchGuest {
  public:
-  using Table = PageTable<Stage2Geometry, GuestEnvironment>;
+  using Table = PageTable<Stage2Geometry, GuestOperations>;
 
   // What it takes of memory: the root of a stage 2, and a pool of 2 MiB below 4 GiB.
   class Frames {
@@ -81,7 +81,7 @@ class ScratchGuest {
 
   const PhysAddr pool_;
   VmidAllocator vmids_;
-  GuestEnvironment environment_{OwnerId{1}, NodeId{0}};
+  GuestOperations environment_;
   const std::uint8_t vmid_;
   Table stage2_;
   GuestMmu mmu_;

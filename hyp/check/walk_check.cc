@@ -162,15 +162,17 @@ bool WalkCheck::finish(Vm& vm) {
   if (address_) {
     const GuestMmu mmu = saved_mmu(vm.vcpu(0).system);
     std::array<char, 48> text{};
-    vm.memory().with_ram(mmu, Populate::kNo, [&](auto& ram) {
-      const auto found = guest_walk(mmu, ram, *address_, Access::kRead, Privilege::kPrivileged);
-      const auto bytes = copy_from_guest(mmu, ram, *address_, std::as_writable_bytes(std::span(text)), Access::kRead,
-                                         Privilege::kPrivileged);
-      if (!found || !bytes) return console.print("walk: {}: {} is not mapped", vm.name(), *address_);
-      const auto* end = std::ranges::find_if(text, [](char c) { return c < ' ' || c > '~'; });
-      console.print("walk: {}: {} is at IPA {}, physical {}: {}", vm.name(), *address_, found->stage1.ipa,
-                    found->physical, std::string_view(text.data(), static_cast<std::size_t>(end - text.data())));
-    });
+    vm.memory().with_ram(
+        mmu, Populate::kNo, [] {},
+        [&](auto& ram) {
+          const auto found = guest_walk(mmu, ram, *address_, Access::kRead, Privilege::kPrivileged);
+          const auto bytes = copy_from_guest(mmu, ram, *address_, std::as_writable_bytes(std::span(text)),
+                                             Access::kRead, Privilege::kPrivileged);
+          if (!found || !bytes) return console.print("walk: {}: {} is not mapped", vm.name(), *address_);
+          const auto* end = std::ranges::find_if(text, [](char c) { return c < ' ' || c > '~'; });
+          console.print("walk: {}: {} is at IPA {}, physical {}: {}", vm.name(), *address_, found->stage1.ipa,
+                        found->physical, std::string_view(text.data(), static_cast<std::size_t>(end - text.data())));
+        });
   }
   const bool good = of_guest.differ == 0;
   counts_of(vm).next = 0;

@@ -166,7 +166,7 @@ void check_configuration() {
   const HostResources resources{
       .free_memory = std::uint64_t{memory.pages.bookable(Share::kRam)} << kPageShift,
       .table_memory = std::uint64_t{memory.pages.bookable(Share::kTables)} << kPageShift,
-      .guest_overhead = sizeof(Vm) + sizeof(GuestMemory) + Stage2<GuestEnvironment>::kRootBytes + kSlabSlack,
+      .guest_overhead = sizeof(Vm) + sizeof(GuestMemory) + Stage2<GuestOperations>::kRootBytes + kSlabSlack,
       .vcpu_overhead = sizeof(Vcpu),
       .max_vcpus = kMaxVcpus,
       .memory = std::span(host.memory.begin(), host.memory.size()),

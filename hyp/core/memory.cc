@@ -44,6 +44,7 @@ Result<> init_memory(const HostDescription& host, const DebugChecks& checks) {
   memory.pages.release(memory.memblock);
   const auto cpus = static_cast<unsigned>(host.cpus.size());
   if (const Result<> done = memory.slabs.init(&console); !done) return done;
+  if (const Result<> done = memory.sharers.init(); !done) return done;
   memory.pages.shrinkers().add(memory.slab_shrinker);
   if (const Result<> done = memory.per_cpu.init(cpus, &console); !done) return done;
   if (const Result<> done = memory.tables.resize(kTablesPerOperation * cpus); !done) return done;

@@ -10,6 +10,7 @@
 #include "mm/frames/frame.hh"
 #include "mm/frames/ownership.hh"
 #include "mm/frames/page_allocator.hh"
+#include "mm/guest/sharers.hh"
 #include "mm/objects/mempool.hh"
 #include "mm/objects/per_cpu_allocator.hh"
 #include "mm/objects/slab.hh"
@@ -25,6 +26,7 @@ struct Memory {
   Reservations reservations;  // what RAM was taken for before there were pages
   Ownership ownership{pages.frames()};
   SlabAllocator<arch::ArmMachine> slabs{pages};
+  Sharers<arch::ArmMachine> sharers{pages.frames(), ownership, slabs};
   SlabShrinker<arch::ArmMachine> slab_shrinker{slabs};
   PerCpuAllocator<arch::ArmMachine> per_cpu{pages, slabs};
 

@@ -104,9 +104,11 @@ class Reporter {
   // For the two above: a word of the guest's.
   [[nodiscard]] std::optional<std::uint32_t> operator()(GuestVirtAddr address, Access access) const {
     std::uint32_t word = 0;
-    const CopyResult done = vcpu_.vm.memory().with_ram(mmu_, Populate::kNo, [&](auto& ram) {
-      return copy_from_guest(mmu_, ram, address, std::as_writable_bytes(std::span(&word, 1)), access, privilege_);
-    });
+    const CopyResult done = vcpu_.vm.memory().with_ram(
+        mmu_, Populate::kNo, [] {},
+        [&](auto& ram) {
+          return copy_from_guest(mmu_, ram, address, std::as_writable_bytes(std::span(&word, 1)), access, privilege_);
+        });
     if (!done) return std::nullopt;
     return word;
   }

@@ -1,4 +1,5 @@
 #include "hyp/guest/guest_ram.hh"
+#include "hyp/core/interrupts.hh"
 
 #include <cstring>
 
@@ -49,18 +50,18 @@ CopyResult copy_from_guest(Vcpu& vcpu, GuestVirtAddr address, std::span<std::byt
                            Privilege privilege) {
   const GuestMmu mmu = loaded_mmu();
   return copy_by_page(address, to.size(), [&](GuestVirtAddr at, std::size_t done, std::size_t size) {
-    return vcpu.vm.memory().with_ram(mmu, Populate::kYes, [&](auto& ram) {
-      return copy_from_guest(mmu, ram, at, to.subspan(done, size), access, privilege);
-    });
+    return vcpu.vm.memory().with_ram(
+        mmu, Populate::kYes, [&] { handle_interrupts(&vcpu); },
+        [&](auto& ram) { return copy_from_guest(mmu, ram, at, to.subspan(done, size), access, privilege); });
   });
 }
 
 CopyResult copy_to_guest(Vcpu& vcpu, GuestVirtAddr address, std::span<const std::byte> from, Privilege privilege) {
   const GuestMmu mmu = loaded_mmu();
   return copy_by_page(address, from.size(), [&](GuestVirtAddr at, std::size_t done, std::size_t size) {
-    return vcpu.vm.memory().with_ram(mmu, Populate::kYes, [&](auto& ram) {
-      return copy_to_guest(mmu, ram, at, from.subspan(done, size), privilege);
-    });
+    return vcpu.vm.memory().with_ram(
+        mmu, Populate::kYes, [&] { handle_interrupts(&vcpu); },
+        [&](auto& ram) { return copy_to_guest(mmu, ram, at, from.subspan(done, size), privilege); });
   });
 }
 

@@ -8,7 +8,6 @@
 #include "hyp/guest/guest_view.hh"
 #include "mm/base/access.hh"
 #include "mm/guest/guest_copy.hh"
-#include "mm/translation/stage2.hh"
 
 namespace cadastre {
 
@@ -18,28 +17,20 @@ struct Vcpu;
 void read_ram(PhysAddr physical, std::span<std::byte> to, bool past_caches);
 void write_ram(PhysAddr physical, std::span<const std::byte> from, bool past_caches);
 
-// GuestRam over the stage 2 `Tables`, whose lock the caller holds (GuestMemory::with_ram).
-template <class Tables>
-class GuestRamView : public GuestView<typename Tables::Table> {
+// GuestRam over the stage 2 `Table`, whose lock the caller holds (GuestMemory::with_ram). serve(ipa, access) answers a stage-2
+// fault; true: look again.
+template <class Table, class Serve>
+class GuestRamView : public GuestView<Table> {
  public:
-  // `populate`: null, or what becomes RAM when it is looked at.
-  GuestRamView(Tables& stage2, const RamRange* populate, bool past_caches)
-      : GuestView<typename Tables::Table>(stage2.table()),
-        stage2_(stage2),
-        populate_(populate),
-        past_caches_(past_caches) {}
+  GuestRamView(const Table& table, const Serve& serve, bool past_caches)
+      : GuestView<Table>(table), serve_(serve), past_caches_(past_caches) {}
 
-  [[nodiscard]] bool serve_fault(IpaAddr ipa, Access access) {
-    if (populate_ == nullptr || !populate_->contains(ipa)) return false;
-    const Result<FaultAnswer> answer = stage2_.serve_fault(ipa, access, *populate_);
-    return answer && *answer == FaultAnswer::kRetry;
-  }
+  [[nodiscard]] bool serve_fault(IpaAddr ipa, Access access) { return serve_(ipa, access); }
   void read(PhysAddr physical, std::span<std::byte> to) const { read_ram(physical, to, past_caches_); }
   void write(PhysAddr physical, std::span<const std::byte> from) { write_ram(physical, from, past_caches_); }
 
  private:
-  Tables& stage2_;
-  const RamRange* populate_;
+  const Serve& serve_;
   const bool past_caches_;
 };
 

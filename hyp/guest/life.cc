@@ -22,7 +22,7 @@ namespace cadastre {
 namespace {
 
 constexpr unsigned kRootOrder = 1;
-static_assert(Stage2<GuestEnvironment>::kRootBytes == kPageSize << kRootOrder);
+static_assert(Stage2<GuestOperations>::kRootBytes == kPageSize << kRootOrder);
 
 GuestHost host;
 ObjectsOf<GuestMemory> memories(memory.slabs);

@@ -44,7 +44,12 @@ std::string_view cpu_compatible() {
 constexpr unsigned kDtbOrder = 2;
 static_assert(kGuestDtbRoom == kPageSize << kDtbOrder);
 
-Result<> load_dtb(Vm& vm, const GuestPlan& plan) {
+// True: there is more to do, as its place was not ready.
+Result<bool> load_dtb(Vm& vm, const GuestPlan& plan) {
+  const IpaRange& place = plan.layout.dtb;
+  const Result<std::uint64_t> ready = vm.memory().prepare_write_some(place.base, kGuestDtbRoom);
+  if (!ready) return std::unexpected(ready.error());
+  if (*ready < kGuestDtbRoom) return true;
   const Result<Pfn> scratch = memory.pages.alloc(kDtbOrder);
   if (!scratch) return std::unexpected(scratch.error());
   const std::span<std::byte> room(machine.linear(address_of(*scratch)), kGuestDtbRoom);
@@ -54,10 +59,10 @@ Result<> load_dtb(Vm& vm, const GuestPlan& plan) {
                              .bootargs = plan.bootargs.view(),
                              .initrd = plan.layout.initrd};
   const Result<> done = write_guest_dtb(room, description).and_then([&](std::size_t size) {
-    return vm.memory().write(plan.layout.dtb.base, room.first(size));
+    return vm.memory().write(place.base, room.first(size));
   });
   memory.pages.free(*scratch, kDtbOrder);
-  return done;
+  return done.transform([] { return false; });
 }
 
 }  // namespace
@@ -65,12 +70,15 @@ Result<> load_dtb(Vm& vm, const GuestPlan& plan) {
 // The last step is the device tree's.
 Result<bool> Loader::step(Vm& vm, const GuestPlan& plan) {
   if (segment_ == plan.layout.segments.size()) {
-    if (const Result<> done = load_dtb(vm, plan); !done) return std::unexpected(done.error());
-    arch::invalidate_instruction_caches();
-    return false;
+    const Result<bool> more = load_dtb(vm, plan);
+    if (more && !*more) arch::invalidate_instruction_caches();
+    return more;
   }
   const GuestSegment& segment = plan.layout.segments[segment_];
-  const std::uint64_t size = std::min(segment.source_size - done_, kBytesPerStep);
+  const Result<std::uint64_t> ready =
+      vm.memory().prepare_write_some(segment.target.base + done_, std::min(segment.source_size - done_, kBytesPerStep));
+  if (!ready) return std::unexpected(ready.error());
+  const std::uint64_t size = *ready;
   if (const Result<> done = load_part(vm, segment, done_, size); !done) return std::unexpected(done.error());
   done_ += size;
   if (done_ == segment.source_size) {

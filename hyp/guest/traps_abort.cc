@@ -5,6 +5,7 @@
 #include "arch/armv7/barrier.hh"
 #include "arch/armv7/cp15.hh"
 #include "arch/armv7/hsr.hh"
+#include "hyp/core/interrupts.hh"
 #include "hyp/emulate/emulate.hh"
 #include "hyp/guest/guest_memory.hh"
 #include "hyp/guest/guest_view.hh"
@@ -56,7 +57,7 @@ GuestFault external_fault(Syndrome syndrome) {
 bool serve(Vcpu& vcpu, IpaAddr address, Access access) {
   GuestMemory& memory = vcpu.vm.memory();
   if (!memory.contains(address)) return false;
-  const Result<FaultAnswer> answer = memory.serve_fault(address, access);
+  const Result<FaultAnswer> answer = memory.serve_fault(address, access, [&] { handle_interrupts(&vcpu); });
   if (answer) return *answer == FaultAnswer::kRetry;
   vcpu.vm.fail("no memory behind its RAM", answer.error(), vcpu);
   return true;  // it does not come back

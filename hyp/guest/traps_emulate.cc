@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "hyp/core/interrupts.hh"
 #include "hyp/emulate/emulate.hh"
 #include "hyp/guest/guest_memory.hh"
 #include "hyp/guest/guest_ram.hh"
@@ -55,11 +56,13 @@ class LoadedCpu {
                                              Ram&& ram) {
     // Devices are accessed aligned [ARMv7 A3.2.1], and an access to RAM beside one that is not is nobody's business.
     if (!address.is_aligned(size)) return std::unexpected(GuestFault{.kind = FaultKind::kAlignment, .level = 0});
-    const auto result = vcpu_.vm.memory().with_ram(mmu_, Populate::kYes, [&](auto& guest) {
-      const auto translation = walk_populating(mmu_, guest, address, access, privilege);
-      if (translation) ram(guest, translation->physical);
-      return translation;
-    });
+    const auto result = vcpu_.vm.memory().with_ram(
+        mmu_, Populate::kYes, [&] { handle_interrupts(&vcpu_); },
+        [&](auto& guest) {
+          const auto translation = walk_populating(mmu_, guest, address, access, privilege);
+          if (translation) ram(guest, translation->physical);
+          return translation;
+        });
     if (result) return MmioTarget{};
     const GuestFault& fault = result.error();
     if (!fault.stage2 || fault.on_walk || fault.kind != FaultKind::kTranslation) return std::unexpected(fault);

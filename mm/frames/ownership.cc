@@ -10,18 +10,18 @@ Result<Frame*> Ownership::allocated(Pfn block) {
 }
 
 Result<> Ownership::give(Pfn block, OwnerId guest, Gfn gfn) {
-  const auto frame = allocated(block);
-  if (!frame) return std::unexpected(frame.error());
-  FrameWord word = (*frame)->word();
+  Frame* frame = frames_.find(block);
+  if (frame == nullptr) return std::unexpected(Error::kOutOfRange);
+  FrameWord word = frame->word();
   // What came from a CMA area is lent already, just not to anyone yet.
   const bool lent = word.state == FrameState::kCmaLent;
-  if (word.owner != kHypervisor || (!lent && !may_become(word.state, FrameState::kGuest))) {
+  if (word.owner != kHypervisor || (!lent && word.state != FrameState::kHyp)) {
     return std::unexpected(Error::kCorrupt);
   }
   if (!lent) word.state = FrameState::kGuest;
   word.owner = guest;
-  (*frame)->set_value(gfn.value());
-  (*frame)->set_word(word);
+  frame->set_value(gfn.value());
+  frame->set_word(word);
   return {};
 }
 
@@ -32,6 +32,37 @@ Result<> Ownership::change(Pfn block, FrameState to) {
   if (!may_become(word.state, to) || is_free(to)) return std::unexpected(Error::kCorrupt);
   word.state = to;
   (*frame)->set_word(word);
+  return {};
+}
+
+Result<> Ownership::take_back(Pfn block) {
+  const auto frame = allocated(block);
+  if (!frame) return std::unexpected(frame.error());
+  FrameWord word = (*frame)->word();
+  if (word.state != FrameState::kGuest && word.state != FrameState::kCmaLent) return std::unexpected(Error::kCorrupt);
+  word.owner = kHypervisor;
+  (*frame)->set_word(word);
+  return {};
+}
+
+Result<> Ownership::share(Pfn page) {
+  const auto frame = allocated(page);
+  if (!frame) return std::unexpected(frame.error());
+  const FrameWord word = (*frame)->word();
+  if (word.order != 0) return std::unexpected(Error::kInvalid);
+  if (word.state != FrameState::kGuest || word.references != 1) return std::unexpected(Error::kCorrupt);
+  (*frame)->set_value(0);
+  (*frame)->set_word({.state = FrameState::kGuestShared, .references = 1});
+  return {};
+}
+
+Result<> Ownership::unshare(Pfn page, OwnerId guest, Gfn gfn) {
+  const auto frame = allocated(page);
+  if (!frame) return std::unexpected(frame.error());
+  const FrameWord word = (*frame)->word();
+  if (word.state != FrameState::kGuestShared || word.references > 1) return std::unexpected(Error::kCorrupt);
+  (*frame)->set_value(gfn.value());
+  (*frame)->set_word({.state = FrameState::kGuest, .owner = guest, .references = 1});
   return {};
 }
 

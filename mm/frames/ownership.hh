@@ -19,6 +19,12 @@ class Ownership {
   [[nodiscard]] Result<> give(Pfn block, OwnerId guest, Gfn gfn);
   // One state to another, as the table allows.
   [[nodiscard]] Result<> change(Pfn block, FrameState to);
+  // A guest's block whose contents are gone: what is left to do is to free it, without another scrub.
+  [[nodiscard]] Result<> take_back(Pfn block);
+  // A guest's page becomes nobody's in particular, with one user; and the other way, with at most one user left. kInvalid for
+  // more than a page, kCorrupt for what a CMA area lent.
+  [[nodiscard]] Result<> share(Pfn page);
+  [[nodiscard]] Result<> unshare(Pfn page, OwnerId guest, Gfn gfn);
   // One more or one less user of a shared block; `put` returns how many are left. kLimit at 65535.
   [[nodiscard]] Result<> get(Pfn block);
   [[nodiscard]] Result<unsigned> put(Pfn block);

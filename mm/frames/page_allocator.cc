@@ -337,8 +337,8 @@ Result<FrameIndex> PageAllocatorBase::check_free(Pfn block, unsigned order, cons
     const Result<> refused = refuse_free(block, order);
     return std::unexpected(refused.error());
   }
-  // Nobody else sees what a guest wrote.
-  if (is_guest(word.state)) fill(block, 1U << order, std::byte{0});
+  // Nobody else sees what a guest wrote. What the hypervisor has taken back from it is scrubbed already.
+  if (is_guest(word.state) && word.owner != kHypervisor) fill(block, 1U << order, std::byte{0});
   if (checked_) [[unlikely]]
     inspect_free(index, order, caller);
   return index;

@@ -147,6 +147,12 @@ class PageAllocatorBase {
   [[nodiscard]] Result<> isolate(Pfn first, Pfn past, const Booking* own = nullptr);
   void unisolate(Pfn first, Pfn past);
 
+  // For who takes a large range block by block, in whole pageblocks: whether that may succeed, from a quick look; and a block of
+  // pageblock order out of a range that the caller has isolated, when what is movable has moved out. kBusy: something stays, or
+  // what is promised to others than `own` needs it.
+  [[nodiscard]] bool may_be_emptied(Pfn first, Pfn past);
+  [[nodiscard]] Result<> take_isolated_block(unsigned cpu, Pfn first, const Booking* own = nullptr);
+
   // Keeps a block of the hypervisor's from being freed, and ends that: for who puts it aside. kCorrupt, reported, and nothing
   // changes, for what is not in use with that order, or not kept aside.
   [[nodiscard]] Result<> hold(Pfn block, unsigned order);

@@ -186,6 +186,32 @@ std::expected<void, Obstacle> PageAllocatorBase::take_contig_range(unsigned cpu,
   return taken;
 }
 
+bool PageAllocatorBase::may_be_emptied(Pfn first, Pfn past) {
+  const auto begin = contiguous(first, past);
+  if (!begin) return false;
+  const FrameIndex end = *begin + (past - first);
+  if (!may_take(*begin, end, FrameState::kHyp)) return false;
+  for (FrameIndex i = *begin; i < end; i += kPagesPerBlock) {
+    const FrameState state = frames_[frames_.head_of(i)].state();
+    if (!is_free(state) && !(is_guest(state) && migrator_ != nullptr)) return false;
+  }
+  return true;
+}
+
+Result<> PageAllocatorBase::take_isolated_block(unsigned cpu, Pfn first, const Booking* own) {
+  const auto begin = contiguous(first, first + kPagesPerBlock);
+  if (!begin || *begin % kPagesPerBlock != 0) return std::unexpected(Error::kInvalid);
+  const FrameIndex end = *begin + kPagesPerBlock;
+  if (const auto emptied = empty_range(cpu, *begin, end); !emptied) return std::unexpected(emptied.error().error);
+  Zone& zone = zone_of(*begin);
+  const SpinlockGuard guard(zone.lock);
+  if (zone.is_short(promised_to(own, *begin)) || zone.buddy.take_range(*begin, end) != kNoFrame)
+    return std::unexpected(Error::kBusy);
+  frames_[*begin].put_down(FrameState::kFree, {.state = FrameState::kHyp, .order = kPageblockOrder, .references = 1});
+  frames_[*begin].set_value(0);
+  return {};
+}
+
 Result<> PageAllocatorBase::alloc_contig_range(unsigned cpu, Pfn first, Pfn past, FrameState state,
                                                const Booking* own) {
   const auto begin = contiguous(first, past);

@@ -92,11 +92,11 @@ unsigned PageTable<G, E>::map_entries(Entry* table, Range range, PhysAddr physic
 template <class G, TableEnvironment E>
 Result<> PageTable<G, E>::map_leaf(Input input, PhysAddr physical, unsigned level, Attributes attributes) {
   const std::uint64_t at = input.value();
-  if (level == 0 || level > kLastLevel || ((at | physical.value()) & (level_size(level) - 1)) != 0) {
-    return std::unexpected(Error::kInvalid);
-  }
+  if (level == 0 || level > kLastLevel) return std::unexpected(Error::kInvalid);
+  const auto low_bits = static_cast<std::uint32_t>(at | physical.value());  // the largest leaf has 30
+  if ((low_bits & ((1U << level_shift(level)) - 1)) != 0) return std::unexpected(Error::kInvalid);
   if (at >= kInputSize || physical.value() >> kPhysBits != 0) return std::unexpected(Error::kOutOfRange);
-  const Position position = find(at, level);
+  const Position position = find_in<1>(root_table(), at, level, nullptr);
   if (is_valid(position.value)) return std::unexpected(Error::kOverlap);
   const unsigned missing = level - position.level;
   Entry value = make_leaf(physical, level, attributes.bits());

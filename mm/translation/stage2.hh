@@ -6,10 +6,13 @@
 //          nothing is mapped ------ + ------ something is mapped
 //                  |                              |
 //     a frame or block of the            rights are enough: spurious, retry
-//     zone, zeroed, mapped               copy on write: copy, map writable
+//     zone, scrubbed, mapped             copy on write: copy, map writable
 //     writable (read-only and            write logged: mark dirty, map writable
 //     logged if it is read               else: the guest may not
 //     while the log runs)
+//
+// A fault is answered in three parts: `look` says what it needs, whoever calls gets that without the lock, and `commit` makes
+// it the guest's, if it still is what is needed. Frames and their contents are the caller's business.
 //
 // Over PageTable (mm/translation/page_table.hh), whose rules hold here: the address space's lock is held; a failure
 // changes nothing.
@@ -17,7 +20,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <concepts>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -34,24 +36,26 @@
 
 namespace cadastre {
 
-// What Stage2 needs beyond a table's environment: where a guest's frames come from and go to.
-template <class E>
-concept Stage2Environment =
-    TableEnvironment<E> && requires(E& environment, IpaAddr ipa, PhysAddr frame, unsigned level) {
-      // A zeroed frame of this guest for `ipa`, of level_size(level) bytes, aligned to that; or kNoMemory.
-      { environment.allocate_frame(ipa, level) } -> std::same_as<Result<PhysAddr>>;
-      // Takes back one that no TLB knows: its mapping failed, or was undone.
-      environment.free_frame(frame, level);
-      // A frame of this guest's own with the contents of the page `frame`, which is shared: a copy, or
-      // `frame` itself when nobody else uses it any more.
-      { environment.private_copy(ipa, frame) } -> std::same_as<Result<PhysAddr>>;
-      // This guest no longer maps the shared page `frame`.
-      environment.drop_shared(frame);
-    };
-
 enum class FaultAnswer : std::uint8_t {
   kRetry,   // the guest's access works now
   kDenied,  // the guest may not do that: its own permission fault
+  kMore,    // not yet: there is more to do
+};
+
+// What a fault needs before it can be answered.
+struct FaultNeeds {
+  enum class What : std::uint8_t {
+    kNothing,  // `answer` is the answer
+    kFrame,    // a scrubbed frame of level_size(level) bytes, aligned to that, to be mapped at `base`
+    kCopy,     // a frame with the contents of `shared`, to be mapped at `base`; or that frame, if it has no other user
+    kSplit,    // the leaf at `base` in leaves of `level`; then look again
+  };
+  What what = What::kNothing;
+  FaultAnswer answer = FaultAnswer::kRetry;
+  unsigned level = kLastLevel;
+  unsigned tables = 0;  // table pages that the commit takes
+  IpaAddr base;
+  PhysAddr shared;
 };
 
 // A part of the guest's address space that is RAM, and the largest leaf that it is populated with (1, 2 or
@@ -65,7 +69,7 @@ struct RamRange {
   }
 };
 
-template <Stage2Environment Environment>
+template <TableEnvironment Environment>
 class Stage2 {
  public:
   using Table = PageTable<Stage2Geometry, Environment>;
@@ -84,22 +88,24 @@ class Stage2 {
   [[nodiscard]] const Table& table() const { return table_; }
   [[nodiscard]] const DirtyLog& dirty_log() const { return log_; }
 
-  // ---- Population
+  // ---- Faults
 
-  // Answers a stage-2 fault at an address in `ram`, translation or permission. kNoMemory: no frame; kLimit:
-  // the budget of tables is used up; kOutOfRange: not in `ram`.
-  [[nodiscard]] Result<FaultAnswer> serve_fault(IpaAddr ipa, Access access, const RamRange& ram);
-  // Populates what is not mapped yet from `from` on, about `budget` leaves; returns the bytes done, from
-  // `from`. What was populated before an error stays.
-  [[nodiscard]] Result<std::uint64_t> populate_some(IpaAddr from, const RamRange& ram, unsigned budget);
-  // The physical address behind `ipa`, for the hypervisor to write to (load an image, complete a device's
-  // request): populated if need be, private, and marked dirty. Good for the rest of its page.
-  [[nodiscard]] Result<PhysAddr> prepare_write(IpaAddr ipa, const RamRange& ram);
+  // What a fault at an address in `ram` needs, translation or permission. `may_split`: no for a caller that could not get the
+  // tables for a split; a log then takes the whole block for dirty. kOutOfRange: not in `ram`.
+  [[nodiscard]] Result<FaultNeeds> look(IpaAddr ipa, Access access, const RamRange& ram, bool may_split = true);
+  // Does what was needed, with `frame`. False: something else has become of the address, so look again. kLimit: the budget of
+  // tables is used up; kNoMemory: `needs.tables` were not enough.
+  [[nodiscard]] Result<bool> commit(const FaultNeeds& needs, Access access, PhysAddr frame);
+  // For kCopy when nobody else uses the shared frame any more: it becomes writable as it is.
+  void commit_last_user(const FaultNeeds& needs);
+  // For the hypervisor's own write to where a look for a write needs nothing: the physical address, marked dirty. Good for the
+  // rest of its page.
+  [[nodiscard]] PhysAddr begin_write(IpaAddr ipa);
 
   // ---- Teardown
 
-  // Unmaps about `budget` leaves at or after `from` and gives each to visitor(IpaAddr, Mapping), once no TLB
-  // knows it. Returns where to go on, kInputSize at the end. Needs no memory.
+  // Unmaps one block, or at most `budget` pages that are beside each other, at or after `from`, and gives each leaf to
+  // visitor(IpaAddr, Mapping), once no TLB knows it. Returns where to go on, kInputSize at the end. Needs no memory.
   template <class Visitor>
   [[nodiscard]] std::uint64_t release_some(std::uint64_t from, unsigned budget, Visitor&& visitor);
   // For all of what is mapped at or after `from`, about `budget` leaves: cache maintenance by set/way becomes
@@ -145,8 +151,14 @@ class Stage2 {
   bool merge_step(unsigned budget, unsigned largest_level);
 
  private:
-  [[nodiscard]] Result<> populate(IpaAddr ipa, Access access, const RamRange& ram);
-  [[nodiscard]] Result<> copy_on_write(IpaAddr ipa, const Mapping& mapping);
+  [[nodiscard]] FaultNeeds look_at_hole(IpaAddr ipa, unsigned hole, const RamRange& ram) const;
+  [[nodiscard]] Result<bool> commit_frame(const FaultNeeds& needs, Access access, PhysAddr frame);
+  // Rare, and large.
+  [[nodiscard, gnu::noinline]] bool commit_copy(const FaultNeeds& needs, PhysAddr copy);
+  [[nodiscard, gnu::noinline]] Result<bool> commit_split(const FaultNeeds& needs);
+  [[nodiscard, gnu::noinline]] FaultNeeds look_at_leaf(IpaAddr ipa, Access access, const Mapping& mapping,
+                                                       bool may_split);
+  [[nodiscard]] bool is_copy_on_write(const FaultNeeds& needs) const;
   void log_write(IpaAddr ipa, const Mapping& mapping);
   void change_leaf(IpaAddr ipa, Stage2Attributes attributes);
   [[nodiscard]] static Stage2Attributes logged(Stage2Attributes attributes) {

@@ -5,86 +5,98 @@
 
 namespace cadastre {
 
-template <Stage2Environment E>
-Result<FaultAnswer> Stage2<E>::serve_fault(IpaAddr ipa, Access access, const RamRange& ram) {
+template <TableEnvironment E>
+Result<FaultNeeds> Stage2<E>::look(IpaAddr ipa, Access access, const RamRange& ram, bool may_split) {
   if (!ram.contains(ipa)) return std::unexpected(Error::kOutOfRange);
-  const auto mapping = table_.query(ipa);
-  if (!mapping) {
-    if (const Result<> done = populate(ipa, access, ram); !done) return std::unexpected(done.error());
-    return FaultAnswer::kRetry;
-  }
-  const Stage2Attributes attributes = mapping->attributes;
-  if (attributes.allow(access)) return FaultAnswer::kRetry;  // another CPU was faster, or its TLB forgot late
-  if (access != Access::kWrite) return FaultAnswer::kDenied;
-  if (attributes.copy_on_write()) {
-    if (const Result<> done = copy_on_write(ipa, *mapping); !done) return std::unexpected(done.error());
-    return FaultAnswer::kRetry;
-  }
-  if (!attributes.write_logged()) return FaultAnswer::kDenied;
-  log_write(ipa, *mapping);
-  return FaultAnswer::kRetry;
+  const auto [mapping, level] = table_.look_up(ipa);
+  if (!mapping) [[likely]]
+    return look_at_hole(ipa, level, ram);
+  return look_at_leaf(ipa, access, *mapping, may_split);
 }
 
-// The largest leaf around `ipa` that the policy wants, the range holds, the tables have room for and the zone
-// can give.
-template <Stage2Environment E>
-Result<> Stage2<E>::populate(IpaAddr ipa, Access access, const RamRange& ram) {
-  const bool logging = log_.covers(ipa);
-  const unsigned largest = logging ? std::max(ram.largest_level, log_.level()) : ram.largest_level;
-  for (unsigned level = largest;; ++level) {
-    const IpaAddr base = ipa.aligned_down(level_size(level));
-    if (level != kLastLevel && (!ram.contains(base, level_size(level)) || !table_.is_empty(base, level))) continue;
-    const Result<PhysAddr> frame = environment_.allocate_frame(base, level);
-    if (!frame) {
-      if (level == kLastLevel) return std::unexpected(frame.error());
-      continue;
-    }
-    const bool write = access == Access::kWrite;
-    const Stage2Attributes attributes = logging && !write ? logged(Stage2Attributes::ram()) : Stage2Attributes::ram();
-    const Result<> mapped = table_.map_leaf(base, *frame, level, attributes);
-    if (!mapped) {
-      environment_.free_frame(*frame, level);
-      return mapped;
-    }
-    if (logging && write) log_.mark(base, level_size(level));
-    return {};
-  }
+// The largest leaf around `ipa` that the policy wants and the range holds.
+template <TableEnvironment E>
+FaultNeeds Stage2<E>::look_at_hole(IpaAddr ipa, unsigned hole, const RamRange& ram) const {
+  using What = FaultNeeds::What;
+  // In a table of pages there is no choice.
+  if (hole == kLastLevel) return {.what = What::kFrame, .base = ipa.aligned_down(kPageSize)};
+  unsigned level = log_.covers(ipa) ? std::max(ram.largest_level, log_.level()) : ram.largest_level;
+  level = std::max(level, hole);
+  while (level != kLastLevel && !ram.contains(ipa.aligned_down(level_size(level)), level_size(level))) ++level;
+  return {.what = What::kFrame, .level = level, .tables = level - hole, .base = ipa.aligned_down(level_size(level))};
 }
 
-template <Stage2Environment E>
-Result<std::uint64_t> Stage2<E>::populate_some(IpaAddr from, const RamRange& ram, unsigned budget) {
-  const IpaAddr end = ram.first + ram.size;
-  IpaAddr at = from;
-  for (; at < end && budget != 0; --budget) {
-    if (!table_.query(at)) {
-      if (const Result<> done = populate(at, Access::kRead, ram); !done) return std::unexpected(done.error());
+template <TableEnvironment E>
+FaultNeeds Stage2<E>::look_at_leaf(IpaAddr ipa, Access access, const Mapping& mapping, bool may_split) {
+  using What = FaultNeeds::What;
+  const Stage2Attributes attributes = mapping.attributes;
+  if (attributes.allow(access)) return {};  // another CPU was faster, or its TLB forgot late
+  if (access == Access::kWrite && attributes.copy_on_write()) {
+    const IpaAddr page = ipa.aligned_down(kPageSize);
+    if (mapping.level != kLastLevel) {
+      return {.what = What::kSplit, .tables = kLastLevel - mapping.level, .base = page};
     }
-    const std::uint64_t size = table_.query(at).value_or(Mapping{}).size();
-    at = std::min(at.aligned_down(size) + size, end);
+    return {.what = What::kCopy, .base = page, .shared = mapping.address.aligned_down(kPageSize)};
   }
-  return at - from;
+  if (access != Access::kWrite || !attributes.write_logged()) return {.answer = FaultAnswer::kDenied};
+  if (may_split && log_.covers(ipa) && mapping.level < log_.level()) {
+    return {.what = What::kSplit, .level = log_.level(), .tables = log_.level() - mapping.level, .base = ipa};
+  }
+  log_write(ipa, mapping);
+  return {};
 }
 
-template <Stage2Environment E>
-Result<PhysAddr> Stage2<E>::prepare_write(IpaAddr ipa, const RamRange& ram) {
-  // Permissions are the guest's, not the hypervisor's: what is read-only to the guest may still be loaded.
-  const Result<FaultAnswer> answer = serve_fault(ipa, Access::kWrite, ram);
-  if (!answer) return std::unexpected(answer.error());
+template <TableEnvironment E>
+Result<bool> Stage2<E>::commit(const FaultNeeds& needs, Access access, PhysAddr frame) {
+  if (needs.what == FaultNeeds::What::kFrame) [[likely]]
+    return commit_frame(needs, access, frame);
+  return needs.what == FaultNeeds::What::kCopy ? commit_copy(needs, frame) : commit_split(needs);
+}
+
+// Whatever it is by now: no translation changes.
+template <TableEnvironment E>
+Result<bool> Stage2<E>::commit_split(const FaultNeeds& needs) {
+  if (const Result<> done = table_.split(needs.base, needs.level); !done && done.error() != Error::kNotFound) {
+    return std::unexpected(done.error());
+  }
+  return true;
+}
+
+template <TableEnvironment E>
+Result<bool> Stage2<E>::commit_frame(const FaultNeeds& needs, Access access, PhysAddr frame) {
+  const bool logging = log_.covers(needs.base);
+  if (logging && needs.level < log_.level()) return false;  // the log began meanwhile
+  const bool write = access == Access::kWrite;
+  const Stage2Attributes attributes = logging && !write ? logged(Stage2Attributes::ram()) : Stage2Attributes::ram();
+  if (const Result<> mapped = table_.map_leaf(needs.base, frame, needs.level, attributes); !mapped) {
+    if (mapped.error() == Error::kOverlap) return false;
+    return std::unexpected(mapped.error());
+  }
+  if (logging && write) log_.mark(needs.base, level_size(needs.level));
+  return true;
+}
+
+template <TableEnvironment E>
+PhysAddr Stage2<E>::begin_write(IpaAddr ipa) {
   if (log_.covers(ipa)) log_.mark(ipa, 1);
   return table_.query(ipa).value_or(Mapping{}).address;
 }
 
-template <Stage2Environment E>
+template <TableEnvironment E>
 template <class Visitor>
 std::uint64_t Stage2<E>::release_some(std::uint64_t from, unsigned budget, Visitor&& visitor) {
   const std::uint64_t first = from < kInputSize ? table_.next_mapped(IpaAddr(from)) : kInputSize;
   if (first >= kInputSize) return kInputSize;
-  const Result<std::uint64_t> done = table_.unmap_some(IpaAddr(first), kInputSize - first, budget, visitor);
+  const std::uint64_t leaf = table_.query(IpaAddr(first)).value_or(Mapping{}).size();
+  // Up to the next table, as one that is unmapped as a whole would not be in the budget.
+  const std::uint64_t size =
+      leaf == kPageSize ? std::min<std::uint64_t>(budget * kPageSize, kBlockSize - (first & (kBlockSize - 1))) : leaf;
+  const Result<std::uint64_t> done = table_.unmap_some(IpaAddr(first), size, budget, visitor);
   CHECK(done.has_value());  // next_mapped stops at a leaf's first address, so nothing has to be split
   return first + *done;
 }
 
-template <Stage2Environment E>
+template <TableEnvironment E>
 template <class Visitor>
 std::uint64_t Stage2<E>::visit_some(std::uint64_t from, unsigned budget, Visitor&& visitor) const {
   std::uint64_t at = from;
@@ -100,55 +112,57 @@ std::uint64_t Stage2<E>::visit_some(std::uint64_t from, unsigned budget, Visitor
 
 // ---- Copy on write
 
-template <Stage2Environment E>
+template <TableEnvironment E>
 Result<> Stage2<E>::share(IpaAddr first, std::uint64_t size) {
   return table_.protect(first, size, [](const Mapping& mapping) {
     return unlogged(mapping.attributes).with_write(false).with_copy_on_write(true);
   });
 }
 
-template <Stage2Environment E>
-Result<> Stage2<E>::copy_on_write(IpaAddr ipa, const Mapping& mapping) {
-  const IpaAddr page = ipa.aligned_down(kPageSize);
-  const PhysAddr shared = mapping.address.aligned_down(kPageSize);
-  if (mapping.level != kLastLevel) {
-    if (const Result<> split = table_.split(page); !split) return split;
-  }
-  // Nobody may write to a shared page, so the copy can be made before the break, and the break is short.
-  const Result<PhysAddr> copy = environment_.private_copy(page, shared);
-  if (!copy) return std::unexpected(copy.error());
-  const Stage2Attributes attributes = mapping.attributes.with_copy_on_write(false).with_write(true);
-  if (*copy == shared) {
-    change_leaf(page, attributes);
-    merge_from_ = 0;
-  } else {
-    const Result<> replaced =
-        table_.replace(page, [&](const Mapping&) { return typename Table::Leaf{*copy, attributes}; });
-    CHECK(replaced.has_value());
-    environment_.drop_shared(shared);
-  }
-  if (log_.covers(page)) log_.mark(page, kPageSize);
-  return {};
+template <TableEnvironment E>
+bool Stage2<E>::is_copy_on_write(const FaultNeeds& needs) const {
+  const auto mapping = table_.query(needs.base);
+  return mapping && mapping->level == kLastLevel && mapping->address == needs.shared &&
+         mapping->attributes.copy_on_write();
+}
+
+// Nobody may write to a shared page, so the copy was made before the break, and the break is short.
+template <TableEnvironment E>
+bool Stage2<E>::commit_copy(const FaultNeeds& needs, PhysAddr copy) {
+  if (!is_copy_on_write(needs)) return false;
+  const Result<> replaced = table_.replace(needs.base, [&](const Mapping& mapping) {
+    return typename Table::Leaf{copy, mapping.attributes.with_copy_on_write(false).with_write(true)};
+  });
+  CHECK(replaced.has_value());
+  if (log_.covers(needs.base)) log_.mark(needs.base, kPageSize);
+  return true;
+}
+
+template <TableEnvironment E>
+void Stage2<E>::commit_last_user(const FaultNeeds& needs) {
+  CHECK(is_copy_on_write(needs));
+  table_.protect_leaves_some(needs.base, kPageSize, 1, [&](const Mapping& mapping) {
+    return mapping.attributes.with_copy_on_write(false).with_write(true);
+  });
+  merge_from_ = 0;
+  if (log_.covers(needs.base)) log_.mark(needs.base, kPageSize);
 }
 
 // ---- Dirty log
 
 // Gives one leaf other rights.
-template <Stage2Environment E>
+template <TableEnvironment E>
 void Stage2<E>::change_leaf(IpaAddr ipa, Stage2Attributes attributes) {
   table_.protect_leaves_some(ipa.aligned_down(kPageSize), kPageSize, 1, [&](const Mapping&) { return attributes; });
 }
 
-template <Stage2Environment E>
+template <TableEnvironment E>
 void Stage2<E>::log_write(IpaAddr ipa, const Mapping& mapping) {
-  unsigned level = mapping.level;
-  if (log_.covers(ipa) && level < log_.level() && table_.split(ipa, log_.level())) level = log_.level();
-  // Without a table for the split, all of the block becomes writable and counts as dirty.
   change_leaf(ipa, unlogged(mapping.attributes));
-  if (log_.is_active()) log_.mark(ipa.aligned_down(level_size(level)), level_size(level));
+  if (log_.is_active()) log_.mark(ipa.aligned_down(level_size(mapping.level)), level_size(mapping.level));
 }
 
-template <Stage2Environment E>
+template <TableEnvironment E>
 std::uint64_t Stage2<E>::protect_log_some(std::uint64_t done, unsigned budget) {
   const std::uint64_t left = log_.size() - done;
   if (left == 0) return done;
@@ -157,7 +171,7 @@ std::uint64_t Stage2<E>::protect_log_some(std::uint64_t done, unsigned budget) {
   return done + protected_bytes;
 }
 
-template <Stage2Environment E>
+template <TableEnvironment E>
 std::size_t Stage2<E>::fetch_log(std::size_t first_word, std::span<std::uint32_t> out) {
   if (first_word >= log_.words()) return 0;
   const std::size_t count = std::min(out.size(), log_.words() - first_word);
@@ -182,14 +196,14 @@ std::size_t Stage2<E>::fetch_log(std::size_t first_word, std::span<std::uint32_t
   return count;
 }
 
-template <Stage2Environment E>
+template <TableEnvironment E>
 Result<std::uint64_t> Stage2<E>::unprotect_some(IpaAddr first, std::uint64_t size, unsigned budget) {
   return table_.protect_some(first, size, budget, [](const Mapping& mapping) { return unlogged(mapping.attributes); });
 }
 
 // ---- Merging
 
-template <Stage2Environment E>
+template <TableEnvironment E>
 std::uint64_t Stage2<E>::merge_some(std::uint64_t from, unsigned budget, unsigned largest_level) {
   std::uint64_t at = from;
   for (; budget != 0 && at < kInputSize; --budget) {
@@ -209,7 +223,7 @@ std::uint64_t Stage2<E>::merge_some(std::uint64_t from, unsigned budget, unsigne
   return at;
 }
 
-template <Stage2Environment E>
+template <TableEnvironment E>
 bool Stage2<E>::merge_step(unsigned budget, unsigned largest_level) {
   if (log_.is_active()) return false;
   for (; budget != 0 && merge_from_ < kInputSize; --budget) {

@@ -11,6 +11,7 @@
 
 #include "mm/translation/stage2.hh"
 #include "tests/model/model_machine.hh"
+#include "tests/model/stage2_faults.hh"
 
 namespace cadastre::model {
 
@@ -172,7 +173,7 @@ class Oracle {
     RamRange range = ram();
     if (decide_(2) == 0) range.largest_level = kLastLevel;
     const Page before = page(granule);
-    const auto answer = guest_->stage2.serve_fault(machine_.address(granule), access, range);
+    const auto answer = serve_fault(guest_->stage2, guest_->environment, machine_.address(granule), access, range);
     if (!before.mapped) {
       if (answer) expect_population(granule, access == Access::kWrite);
       return;
@@ -225,7 +226,8 @@ class Oracle {
   void populate() {
     const Range range = choose_range();
     const RamRange limits{machine_.address(range.first), bytes(range.count), ram().largest_level};
-    const auto done = guest_->stage2.populate_some(limits.first, limits, 1 + static_cast<unsigned>(decide_(64)));
+    const auto done = populate_some(guest_->stage2, guest_->environment, limits.first, limits,
+                                    1 + static_cast<unsigned>(decide_(64)));
     // What was populated before a failure stays: take it over.
     for (unsigned i = range.first; i < range.first + range.count; ++i) {
       if (!page(i).mapped && guest_->stage2.table().query(machine_.address(i))) expect_population(i, false);

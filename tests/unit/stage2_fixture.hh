@@ -5,6 +5,7 @@
 #include <map>
 
 #include "mm/translation/stage2.hh"
+#include "tests/model/stage2_faults.hh"
 #include "tests/unit/table_environment.hh"
 #include "tests/unit/test.hh"
 
@@ -64,7 +65,7 @@ struct Stage2Fixture {
   RamRange ram{kRam, kGiB, kLastLevel};
 
   FaultAnswer fault(std::uint64_t offset, Access access) {
-    const auto answer = stage2.serve_fault(kRam + offset, access, ram);
+    const auto answer = serve_fault(stage2, environment, kRam + offset, access, ram);
     REQUIRE(answer);
     return *answer;
   }

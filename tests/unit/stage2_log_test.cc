@@ -15,12 +15,12 @@ TEST_CASE("what the hypervisor writes is populated, private and marked dirty") {
   Fixture f;
   std::vector<std::uint32_t> words(DirtyLog::words_for(kGiB, 3));
   REQUIRE(f.stage2.start_log(kRam, kGiB, 3, words));
-  const auto target = f.stage2.prepare_write(kRam + 0x5010, f.ram);
+  const auto target = prepare_write(f.stage2, f.environment, kRam + 0x5010, f.ram);
   REQUIRE(target);
   CHECK(*target == f.at(0x5010).address);
   CHECK(f.stage2.dirty_log().is_dirty(kRam + 0x5000));
   CHECK_FALSE(f.stage2.dirty_log().is_dirty(kRam + 0x6000));
-  CHECK(f.stage2.prepare_write(kRam - 1, f.ram).error() == Error::kOutOfRange);
+  CHECK(prepare_write(f.stage2, f.environment, kRam - 1, f.ram).error() == Error::kOutOfRange);
 }
 
 TEST_CASE("what the hypervisor writes is dirty, may the guest write it or not") {
@@ -33,7 +33,7 @@ TEST_CASE("what the hypervisor writes is dirty, may the guest write it or not") 
   REQUIRE(f.stage2.start_log(kRam, kBlockSize, 3, words));
   // The first is not protected yet, the second never written by the guest: neither faults.
   for (const std::uint64_t offset : {std::uint64_t{0}, std::uint64_t{kPageSize}}) {
-    REQUIRE(f.stage2.prepare_write(kRam + offset, f.ram));
+    REQUIRE(prepare_write(f.stage2, f.environment, kRam + offset, f.ram));
     CHECK(f.stage2.dirty_log().is_dirty(kRam + offset));
   }
 }
@@ -102,7 +102,7 @@ TEST_CASE("the dirty log says which pages were written since it was last asked, 
     Fixture f;
     f.ram.largest_level = 2;
     f.ram.size = 24 * kBlockSize;
-    REQUIRE(f.stage2.populate_some(kRam, f.ram, 6));
+    REQUIRE(populate_some(f.stage2, f.environment, kRam, f.ram, 6));
     const std::uint64_t size = 20 * kBlockSize;  // the rest is not logged
     std::vector<std::uint32_t> words(DirtyLog::words_for(size, granularity));
     std::vector<std::uint32_t> out(words.size());
@@ -178,7 +178,7 @@ TEST_CASE("in the background, what a log has split and protected goes back to wr
   Fixture f;
   f.ram.largest_level = 2;
   f.ram.size = 40 * kBlockSize;
-  REQUIRE(f.stage2.populate_some(kRam, f.ram, 40));
+  REQUIRE(populate_some(f.stage2, f.environment, kRam, f.ram, 40));
   const unsigned tables = f.stage2.table().tables();
   CHECK_FALSE(f.stage2.merge_step(10, 2));  // nothing has happened
   std::vector<std::uint32_t> words(DirtyLog::words_for(f.ram.size, 3));

@@ -25,8 +25,8 @@ TEST_CASE("a fault on a fresh page maps one zeroed frame of the zone, and no TLB
 
 TEST_CASE("a fault outside of the guest's RAM is not served") {
   Fixture f;
-  CHECK(f.stage2.serve_fault(kRam - 1, Access::kRead, f.ram).error() == Error::kOutOfRange);
-  CHECK(f.stage2.serve_fault(kRam + kGiB, Access::kRead, f.ram).error() == Error::kOutOfRange);
+  CHECK(serve_fault(f.stage2, f.environment, kRam - 1, Access::kRead, f.ram).error() == Error::kOutOfRange);
+  CHECK(serve_fault(f.stage2, f.environment, kRam + kGiB, Access::kRead, f.ram).error() == Error::kOutOfRange);
   CHECK(f.environment.owned_.empty());
 }
 
@@ -58,14 +58,14 @@ TEST_CASE("a fault is served with the largest block that policy, range and zone 
 TEST_CASE("without a frame or a table the fault fails, and nothing has changed") {
   Fixture f;
   f.environment.frames_left_ = 0;
-  CHECK(f.stage2.serve_fault(kRam, Access::kRead, f.ram).error() == Error::kNoMemory);
+  CHECK(serve_fault(f.stage2, f.environment, kRam, Access::kRead, f.ram).error() == Error::kNoMemory);
   f.environment.frames_left_ = 5;
   f.stage2.table().set_table_limit(1);
-  CHECK(f.stage2.serve_fault(kRam, Access::kRead, f.ram).error() == Error::kLimit);
+  CHECK(serve_fault(f.stage2, f.environment, kRam, Access::kRead, f.ram).error() == Error::kLimit);
   CHECK(f.environment.owned_.empty());
   CHECK(f.environment.allocated() == 0);
   Stage2<GuestFrames> small(f.environment, LoggingTables::kRoot, 1);
-  CHECK(small.serve_fault(kRam, Access::kRead, f.ram).error() == Error::kLimit);
+  CHECK(serve_fault(small, f.environment, kRam, Access::kRead, f.ram).error() == Error::kLimit);
 }
 
 template <class T>
@@ -78,12 +78,17 @@ TEST_CASE("when the Nth table or frame is missing, no operation of a guest's mem
   using Operation = Result<> (*)(Fixture& f);
   // After a block at 0, shared pages at 2 MiB, and nothing at 1 GiB - 2 MiB.
   constexpr Operation kOperations[] = {
-      [](Fixture& f) { return without_value(f.stage2.serve_fault(kRam + (kGiB - kPageSize), Access::kWrite, f.ram)); },
       [](Fixture& f) {
-        return without_value(f.stage2.serve_fault(kRam + kBlockSize + kPageSize, Access::kWrite, f.ram));
+        return without_value(serve_fault(f.stage2, f.environment, kRam + (kGiB - kPageSize), Access::kWrite, f.ram));
       },
-      [](Fixture& f) { return without_value(f.stage2.prepare_write(kRam + (kGiB - kBlockSize), f.ram)); },
-      [](Fixture& f) { return without_value(f.stage2.prepare_write(kRam + kBlockSize, f.ram)); },
+      [](Fixture& f) {
+        return without_value(
+            serve_fault(f.stage2, f.environment, kRam + kBlockSize + kPageSize, Access::kWrite, f.ram));
+      },
+      [](Fixture& f) {
+        return without_value(prepare_write(f.stage2, f.environment, kRam + (kGiB - kBlockSize), f.ram));
+      },
+      [](Fixture& f) { return without_value(prepare_write(f.stage2, f.environment, kRam + kBlockSize, f.ram)); },
       [](Fixture& f) { return f.stage2.share(kRam + kPageSize, kPageSize); },
       [](Fixture& f) { return f.stage2.table().unmap(kRam + 3 * kPageSize, kPageSize); },
       [](Fixture& f) { return without_value(f.stage2.unprotect_some(kRam + kPageSize, kPageSize, 10)); },
@@ -150,7 +155,7 @@ TEST_CASE("eager population in steps fills all of RAM, around what is there") {
   std::uint64_t done = 0;
   while (done < f.ram.size) {
     const std::size_t before = f.environment.owned_.size();
-    const auto step = f.stage2.populate_some(kRam + done, f.ram, 100);
+    const auto step = populate_some(f.stage2, f.environment, kRam + done, f.ram, 100);
     REQUIRE(step);
     CHECK(f.environment.owned_.size() - before <= 100);
     REQUIRE(*step > 0);
@@ -161,7 +166,7 @@ TEST_CASE("eager population in steps fills all of RAM, around what is there") {
   CHECK(f.at(kBlockSize + 0x5000).address == kept);
   f.environment.frames_left_ = 0;
   f.ram.size += kPageSize;
-  CHECK(f.stage2.populate_some(kRam + done, f.ram, 100).error() == Error::kNoMemory);
+  CHECK(populate_some(f.stage2, f.environment, kRam + done, f.ram, 100).error() == Error::kNoMemory);
 }
 
 TEST_CASE("teardown hands over every frame once, in bounded steps, and frees all tables") {
@@ -243,10 +248,10 @@ TEST_CASE("copy on write without memory changes nothing, and works once there is
   const PhysAddr block = f.at(0).address;
   for (unsigned i = 0; i < 512; ++i) f.environment.shared_[(block + i * kPageSize).value()] = 2;
   f.environment.fail_after(0);
-  CHECK(f.stage2.serve_fault(kRam, Access::kWrite, f.ram).error() == Error::kNoMemory);
+  CHECK(serve_fault(f.stage2, f.environment, kRam, Access::kWrite, f.ram).error() == Error::kNoMemory);
   f.environment.never_fail();
   f.environment.frames_left_ = 0;
-  CHECK(f.stage2.serve_fault(kRam, Access::kWrite, f.ram).error() == Error::kNoMemory);
+  CHECK(serve_fault(f.stage2, f.environment, kRam, Access::kWrite, f.ram).error() == Error::kNoMemory);
   CHECK(f.at(0).address == block);
   CHECK_FALSE(f.at(0).attributes.writable());
   f.environment.frames_left_ = 1;
