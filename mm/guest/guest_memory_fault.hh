@@ -105,6 +105,7 @@ Result<FaultAnswer> BasicGuestMemory<O, M>::Fault::prepare() {
 
 template <GuestMemoryOperations O, Machine M>
 Result<FaultAnswer> BasicGuestMemory<O, M>::Fault::gather() {
+  CHECK(gib_.has_value());
   switch (gib_->step()) {
     case GibProgress::kMore:
       return FaultAnswer::kMore;

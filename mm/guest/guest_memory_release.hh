@@ -85,20 +85,16 @@ Result<> BasicGuestMemory<O, M>::share_page(IpaAddr ipa, BasicGuestMemory& to) {
   if (to.mapping_at(page)) return std::unexpected(Error::kOverlap);
   Sharer* mine = nullptr;
   Sharer* theirs = nullptr;
-  Result<std::optional<Pfn>> shared = add_sharer(page, to.number_, mine, theirs);
+  const Result<std::optional<Pfn>> shared = add_sharer(page, to.number_, mine, theirs);
   host_.sharers.destroy(mine);
-  if (shared && *shared) {
-    // Nobody writes to it any more.
-    tables_.clean_pages(**shared, 1);
-    if (const Result<> mapped = to.map_shared(page, **shared); !mapped) {
-      to.stop_sharing(**shared, gfn_of(page));
-      return mapped;
-    }
-    return {};
-  }
   host_.sharers.destroy(theirs);
   if (!shared) return std::unexpected(shared.error());
-  return {};
+  const std::optional<Pfn> frame = *shared;
+  if (!frame) return {};
+  tables_.clean_pages(*frame, 1);  // nobody writes to it any more
+  const Result<> mapped = to.map_shared(page, *frame);
+  if (!mapped) to.stop_sharing(*frame, gfn_of(page));
+  return mapped;
 }
 
 // Counts `other` as one of the page's users, if there is a page, and protects it from writing. Takes the objects that it uses

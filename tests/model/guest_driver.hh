@@ -81,7 +81,9 @@ class GuestDriver {
       : decide_(std::move(decide)),
         machine_({{.base = kBase, .size = kSize}}, PhysAddr(kBase + kSize / 2)),
         pages_(machine_) {
-    require(memblock_.add(PhysAddr(kBase), kSize) && memblock_.reserve(PhysAddr(kAreaBase), kAreaSize), "memblock");
+    require(memblock_.add(PhysAddr(kBase), kSize) &&
+                memblock_.reserve(PhysAddr(kAreaBase), kAreaSize, kNoNode, MemblockFlags::kPool),
+            "memblock");
     memblock_.set_current_limit(address_of(machine_.high_memory()));
     require(pages_.init(memblock_, {.dma_limit = PhysAddr(kBase + kSize)}).has_value(), "no pages");
     pages_.release(memblock_);
@@ -208,7 +210,7 @@ class GuestDriver {
   }
   void check_reached(Guest& guest, std::size_t page, Access access) {
     const auto mapping = guest.memory->stage2().table().query(address(page));
-    require(mapping && mapping->attributes.allow(access), "a fault that was answered would come again");
+    if (!mapping || !mapping->attributes.allow(access)) throw Violation{"a fault that was answered would come again"};
     if (access == Access::kWrite) write(guest, page, mapping->address);
   }
   void write(Guest& guest, std::size_t page, PhysAddr physical) {
