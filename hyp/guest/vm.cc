@@ -50,7 +50,7 @@ Result<> Vm::create(ObjectsOf<Vcpu>& cache, Accounts& accounts, unsigned first_c
 
 void Vm::kick(VcpuMask vcpus) {
   for (const unsigned i : Bits(vcpus)) {
-    Vcpu& vcpu = *vcpus_[i];
+    const Vcpu& vcpu = *vcpus_[i];
     // Its CPU changes both before it looks at the vGIC, under whose lock the change was made: either it has seen that, or
     // what it is going to do is seen here.
     switch (vcpu.state.load(std::memory_order_relaxed)) {
