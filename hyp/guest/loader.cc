@@ -44,12 +44,8 @@ std::string_view cpu_compatible() {
 constexpr unsigned kDtbOrder = 2;
 static_assert(kGuestDtbRoom == kPageSize << kDtbOrder);
 
-// True: there is more to do, as its place was not ready.
-Result<bool> load_dtb(Vm& vm, const GuestPlan& plan) {
+Result<> load_dtb(Vm& vm, const GuestPlan& plan) {
   const IpaRange& place = plan.layout.dtb;
-  const Result<std::uint64_t> ready = vm.memory().prepare_write_some(place.base, kGuestDtbRoom);
-  if (!ready) return std::unexpected(ready.error());
-  if (*ready < kGuestDtbRoom) return true;
   const Result<Pfn> scratch = memory.pages.alloc(kDtbOrder);
   if (!scratch) return std::unexpected(scratch.error());
   const std::span<std::byte> room(machine.linear(address_of(*scratch)), kGuestDtbRoom);
@@ -62,17 +58,22 @@ Result<bool> load_dtb(Vm& vm, const GuestPlan& plan) {
     return vm.memory().write(place.base, room.first(size));
   });
   memory.pages.free(*scratch, kDtbOrder);
-  return done.transform([] { return false; });
+  return done;
 }
 
 }  // namespace
 
-// The last step is the device tree's.
+// The last step is the device tree's, in a place that was made ready by those before it.
 Result<bool> Loader::step(Vm& vm, const GuestPlan& plan) {
   if (segment_ == plan.layout.segments.size()) {
-    const Result<bool> more = load_dtb(vm, plan);
-    if (more && !*more) arch::invalidate_instruction_caches();
-    return more;
+    if (dtb_has_place_) {
+      arch::invalidate_instruction_caches();
+      return load_dtb(vm, plan).transform([] { return false; });
+    }
+    const Result<std::uint64_t> ready = vm.memory().prepare_write_some(plan.layout.dtb.base, kGuestDtbRoom);
+    if (!ready) return std::unexpected(ready.error());
+    dtb_has_place_ = *ready == kGuestDtbRoom;
+    return true;
   }
   const GuestSegment& segment = plan.layout.segments[segment_];
   const Result<std::uint64_t> ready =

@@ -22,6 +22,7 @@ class Loader {
  private:
   std::size_t segment_ = 0;  // the next one
   std::uint64_t done_ = 0;   // of it, bytes
+  bool dtb_has_place_ = false;
 };
 
 // The machine's RAM, low or high, for whoever looks into modules before they are loaded.

@@ -116,7 +116,7 @@ TEST_CASE(
     const RamUse use = guest.end();
     CHECK_EQ(use.by_zone[static_cast<std::size_t>(ZoneKind::kDma)], 512);
     CHECK_EQ(Operations::scrubbed_pages, 2 * 512);
-    CHECK_EQ(Operations::longest_scrub, 64);
+    CHECK_EQ(Operations::longest_scrub, 48);
     CHECK_GE(guest.steps, 8);
     CHECK(host.is_zero(frame_of(block), 9));
   }
