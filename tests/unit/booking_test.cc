@@ -177,12 +177,12 @@ class BookingDriver {
         return neighbour_frees();
       case 2:
       case 3:
-        return free_one(*users_[decide_(users_.size())]);
+        return free_one(*users_[at(users_.size())]);
       case 4:
-        if (decide_(64) == 0) return end(*users_[decide_(users_.size())]);
+        if (decide_(64) == 0) return end(*users_[at(users_.size())]);
         [[fallthrough]];
       default:
-        return take(*users_[decide_(users_.size())]);
+        return take(*users_[at(users_.size())]);
     }
   }
   void finish() {
@@ -194,6 +194,8 @@ class BookingDriver {
   }
 
  private:
+  [[nodiscard]] std::size_t at(std::size_t count) { return static_cast<std::size_t>(decide_(count)); }
+
   struct Held {
     Pfn block;
     unsigned order = 0;
@@ -232,7 +234,7 @@ class BookingDriver {
   }
   void free_one(User& user) {
     if (user.held.empty()) return;
-    std::swap(user.held[decide_(user.held.size())], user.held.back());
+    std::swap(user.held[at(user.held.size())], user.held.back());
     const Held held = user.held.back();
     user.held.pop_back();
     require(f_->pages.free_booked(user.booking, held.share, held.block, held.order).has_value(), "a free was refused");
@@ -262,7 +264,7 @@ class BookingDriver {
   void neighbour_frees() {
     FakeMachine::current_cpu = static_cast<unsigned>(decide_(4));
     for (std::uint64_t count = decide_(256); count != 0 && !neighbours_.empty(); --count) {
-      std::swap(neighbours_[decide_(neighbours_.size())], neighbours_.back());
+      std::swap(neighbours_[at(neighbours_.size())], neighbours_.back());
       f_->pages.free(neighbours_.back().block, neighbours_.back().order);
       neighbours_.pop_back();
     }
