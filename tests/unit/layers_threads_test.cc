@@ -214,7 +214,7 @@ class Member {
 
   void pass_on() {
     const std::uint64_t words = 2 + random_() % (random_() % 32 == 0 ? kMaxWords - 2 : 60);
-    const auto made = f_.slabs.kmalloc(words * sizeof(std::uint64_t), kNoWarn);
+    const auto made = f_.slabs.kmalloc(static_cast<std::size_t>(words) * sizeof(std::uint64_t), kNoWarn);
     auto* object = static_cast<std::uint64_t*>(made.value_or(nullptr));
     if (object != nullptr) object[0] = object[words - 1] = words;
     give_back(exchange_[random_() % exchange_.size()].exchange(object));

@@ -69,7 +69,8 @@ class ReservationsDriver {
   explicit ReservationsDriver(model::Decide decide) : decide_(std::move(decide)) {}
 
   void step() {
-    const Reservation wanted = at(decide_(64), decide_(9), kAll[decide_(std::size(kAll))], "it");
+    const Reservation wanted =
+        at(decide_(64), decide_(9), kAll[static_cast<std::size_t>(decide_(std::size(kAll)))], "it");
     const auto added = all_->add(wanted);
     bool in_the_way = false;
     for (const Reservation& other : held_) in_the_way = in_the_way || clash(wanted, other);
