@@ -36,7 +36,7 @@ namespace {
 
 // Of a second. A turn ends when its vCPU is that far ahead of the next one, so that two of them take turns of 8 ms.
 constexpr std::uint32_t kTurnsPerSecond = 250;
-constexpr std::uint32_t kTurnsAmongSiblingsPerSecond = 2000;
+constexpr std::uint32_t kTurnsAmongSiblingsPerSecond = 4000;
 constexpr std::uint32_t kBanksPerSecond = 500;
 // There is an end to a turn even if nobody else wants the CPU: the timer's interrupt is also what makes QEMU look at the guest's
 // own again (Gic::reevaluate).
