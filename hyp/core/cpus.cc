@@ -81,6 +81,7 @@ bool start_cpu(unsigned place, unsigned number, const HostCpu& cpu, std::uint32_
   const std::int32_t answer =
       psci_call(PsciConduit::kSmc, cpu_on, cpu.mpidr, static_cast<std::uint32_t>(entry.value()), place);
   if (answer != 0) {
+    its.start.store(Start::kGivenUp, std::memory_order_release);  // should it come all the same
     console.print("cpu {:x}: left off: PSCI error {}", cpu.mpidr, answer);
     return false;
   }
