@@ -101,20 +101,9 @@ dtb=$scratch/config.dtb
 make_dtb "$config" "$dtb" "${hardware[@]}"
 mapfile -t guest_nodes < <(guests "$dtb")
 place_modules "$dtb" "$(dirname -- "$config")" "$ram_bytes"
-if [[ $batch ]]; then
-  # A guest that resets for ever would keep the run from ending.
-  append="batch reset-limit=3${append:+ $append}"
-  for node in "${guest_nodes[@]}"; do
-    if fdtget -p "$dtb" "$node/kernel" >/dev/null 2>&1; then add_words "$dtb" "$node/kernel" cadastre.batch; fi
-  done
-fi
-if [[ $append ]]; then
-  if ! fdtget -p "$dtb" /hypervisor >/dev/null 2>&1; then
-    # All guests are in Xen's binding, or there are none.
-    fdtput -p -t s "$dtb" /hypervisor compatible cadastre,hypervisor
-  fi
-  add_words "$dtb" /hypervisor "$append"
-fi
+if [[ $batch ]]; then batch_words "$dtb" "${guest_nodes[@]}"; fi
+append_words "$dtb" "$append"
+load_modules
 
 qemu=(qemu-system-arm -M "$machine" "${hardware[@]}" "${extra[@]}" -display none
   -kernel "$root/build/armv7-release/cadastre.bin" -dtb "$dtb" "${loader_arguments[@]}")

@@ -2,14 +2,15 @@
 # Installs what building, running and testing need, and fetches the guests. Everything comes from Debian 12's packages
 # by name; what is there already is left alone, so a second run returns at once.
 #
-# usage: scripts/setup.sh [linux-lpae | bench]     the guest that is named, or what bench.sh --host compares with, besides
-#                                                  what everybody needs
+# usage: scripts/setup.sh [linux-lpae | bench | u-boot]    the guest that is named, what bench.sh --host compares with, or what
+#                                                          makes and tries an image for U-Boot, besides what everybody needs
 #
 #   build/downloads          the armhf packages, as they came
 #   build/sysroot            what of them the hypervisor is linked with
 #   build/guests/linux       zImage, config, modules and initramfs.cpio.gz of the Linux guest
 #   build/guests/linux-lpae  the same but for the initramfs, of the kernel whose tables are LPAE's
 #   build/boards             the device trees of boards that the kernel knows
+#   build/u-boot             U-Boot for boards with an Allwinner H3
 set -euo pipefail
 # shellcheck source=scripts/lib/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib/common.sh"
@@ -24,6 +25,8 @@ host_packages=(
 )
 # The allocators that bench.sh --host compares with.
 if [[ ${1-} == bench ]]; then host_packages+=(libjemalloc2 libmimalloc2.0); fi
+# What makes an image that U-Boot loads (mkimage), and a U-Boot to try it with.
+if [[ ${1-} == u-boot ]]; then host_packages+=(u-boot-tools u-boot-qemu); fi
 # libnewlib-arm-none-eabi is for every ARM and takes 0.4 GB installed; one archive of it is enough.
 sysroot_packages=(libfdt-dev libclang-rt-19-dev libnewlib-arm-none-eabi)
 sysroot_files=(
@@ -182,6 +185,21 @@ make_boards() {
   replace "$boards"
 }
 
+# Debian has none of this name for the Orange Pi PC; that of its bigger sister, of the same chip, starts on it.
+make_u_boot() {
+  local u_boot=$root/build/u-boot recipe="orangepi_plus"
+  if is_made_from "$u_boot" "$recipe"; then return; fi
+  fetch u-boot-sunxi
+  say "unpacking build/u-boot"
+  rm -rf -- "$u_boot.new"
+  mkdir -p "$u_boot.new/package"
+  unpack u-boot-sunxi "$u_boot.new/package" './usr/lib/u-boot/orangepi_plus/*.bin'
+  mv "$u_boot.new"/package/usr/lib/u-boot/* "$u_boot.new"
+  rm -r -- "$u_boot.new/package"
+  printf '%s\n' "$recipe" >"$u_boot.new/made-from"
+  replace "$u_boot"
+}
+
 # The same input gives the same archive: fixed times, owner, order. /dev/console comes with the kernel's own archive,
 # so nothing here needs root.
 make_initramfs() {
@@ -204,13 +222,14 @@ set_up() {
   make_boards
   make_initramfs
   if [[ ${1-} == linux-lpae ]]; then make_linux_lpae_guest; fi
+  if [[ ${1-} == u-boot ]]; then make_u_boot; fi
 }
 
 if [[ ${1-} == --help ]]; then
-  sed -n '2,12s/^# \{0,1\}//p' "$0"
+  sed -n '2,13s/^# \{0,1\}//p' "$0"
   exit
 fi
 if ! command -v apt-get >/dev/null; then die $status_not_ready "this needs Debian 12 (apt-get and dpkg)"; fi
-if (($# > 1)) || [[ ${1-bench} != @(linux-lpae|bench) ]]; then die $status_not_ready "nothing to set up is called '$*' (--help)"; fi
+if (($# > 1)) || [[ ${1-bench} != @(linux-lpae|bench|u-boot) ]]; then die $status_not_ready "nothing to set up is called '$*' (--help)"; fi
 make_scratch
 locked setup set_up "$@"

@@ -75,6 +75,7 @@ case ${1-} in
 esac
 
 "$root/scripts/setup.sh" linux-lpae
+"$root/scripts/setup.sh" u-boot
 for preset in armv7-release host armhf; do
   say "building $preset"
   build "$preset"

@@ -1,10 +1,13 @@
-# From a guest configuration to what QEMU is given: the DTB, and the guests' files in RAM. Source it after common.sh.
+# From a guest configuration to what QEMU or a boot loader is given: the DTB, and the guests' files in RAM. Source it after
+# common.sh.
 # shellcheck shell=bash disable=SC2154 # scratch is common.sh's
 #
 #   RAM base               (64 KiB)   the hypervisor's image, where QEMU puts a kernel
 #          + 16 MiB                   modules, page by page upward, in the order of the DTS
 #          + min(RAM / 2, 128 MiB)    the DTB, where QEMU puts it for a kernel that looks like Linux; modules keep clear
 
+# shellcheck disable=SC2034 # for who puts it there instead of QEMU
+readonly kernel_offset=$((64 << 10))
 readonly modules_offset=$((16 << 20))
 readonly dtb_offset_limit=$((128 << 20))
 readonly dtb_window=$((4 << 20))
@@ -114,13 +117,15 @@ in_cells() {
   for ((cell = $1 - 1; cell >= 0; cell--)); do printf '%x\n' $(($2 >> (32 * cell) & 0xffffffff)); done
 }
 
-# place_modules DTB DIRECTORY RAM-BYTES: gives each `file` of a guest an address, tells the DTB (`reg`) and QEMU
-# (`loader_arguments`). A name in the DTB that is not absolute counts from DIRECTORY.
-loader_arguments=()
+# place_modules DTB DIRECTORY RAM-BYTES: gives each `file` of a guest an address and tells the DTB (`reg`) and the caller
+# (`module_files` and, for each, `module_addresses`; `modules_end`), and the DTB one that is nobody's (`dtb_start`). A name in
+# the DTB that is not absolute counts from DIRECTORY.
+module_files=() module_addresses=()
+dtb_start=0 modules_end=0
 place_modules() {
   local dtb=$1 directory=$2 ram_end=$((ram_base + $3)) half=$(($3 / 2))
-  local dtb_start=$((ram_base + (half < dtb_offset_limit ? half : dtb_offset_limit)))
   local next=$((ram_base + modules_offset)) guest module node file size address_cells size_cells
+  dtb_start=$((ram_base + (half < dtb_offset_limit ? half : dtb_offset_limit)))
   for guest in $(guests "$dtb"); do
     # Cadastre's binding has two of each; in Xen's a domain says, one or two.
     address_cells=2 size_cells=2
@@ -140,9 +145,42 @@ place_modules() {
       fi
       # shellcheck disable=SC2046 # cells are words
       fdtput -t x "$dtb" "$node" reg $(in_cells "$address_cells" "$next") $(in_cells "$size_cells" "$size")
-      # A comma in a file name is doubled for QEMU.
-      loader_arguments+=(-device "loader,file=${file//,/,,},addr=$(printf '0x%x' "$next"),force-raw=on")
+      module_files+=("$file") module_addresses+=("$next")
       next=$(((next + size + 4095) & ~4095))
     done
+  done
+  # shellcheck disable=SC2034 # for who looks for a place after them
+  modules_end=$next
+}
+
+# load_modules: what QEMU is told (`loader_arguments`) so that the modules are in RAM where they were placed.
+loader_arguments=()
+load_modules() {
+  local index file
+  for index in "${!module_files[@]}"; do
+    file=${module_files[index]}
+    # A comma in a file name is doubled for QEMU.
+    loader_arguments+=(-device "loader,file=${file//,/,,},addr=$(printf '0x%x' "${module_addresses[index]}"),force-raw=on")
+  done
+}
+
+# append_words DTB WORDS: on the hypervisor's command line, if there are any.
+append_words() {
+  if [[ ! $2 ]]; then return; fi
+  if ! fdtget -p "$1" /hypervisor >/dev/null 2>&1; then
+    # All guests are in Xen's binding, or there are none.
+    fdtput -p -t s "$1" /hypervisor compatible cadastre,hypervisor
+  fi
+  add_words "$1" /hypervisor "$2"
+}
+
+# batch_words DTB GUEST-NODE...: for a run that nobody sits at: a guest that resets for ever does not keep it from ending, and
+# each guest is told.
+batch_words() {
+  local dtb=$1 node
+  shift
+  append_words "$dtb" 'batch reset-limit=3'
+  for node; do
+    if fdtget -p "$dtb" "$node/kernel" >/dev/null 2>&1; then add_words "$dtb" "$node/kernel" cadastre.batch; fi
   done
 }

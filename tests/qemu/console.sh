@@ -7,49 +7,11 @@ set -euo pipefail
 
 machine=$1
 
-# On a terminal of its own. Typing goes to `keyboard`, what is shown to the file `screen`.
-screen=$scratch/screen
-start() {
-  : >"$screen"
-  mkfifo "$scratch/keys"
-  script --quiet --return --command "$root/scripts/run.sh --timeout $patience --machine $machine" /dev/null <"$scratch/keys" >"$screen" 2>&1 &
-  child=$!
-  exec {keyboard}>"$scratch/keys"
-  rm "$scratch/keys"
-}
+# shellcheck source=tests/qemu/terminal.sh
+. "$(dirname -- "$0")/terminal.sh"
+run_linux() { start "$root/scripts/run.sh --timeout $patience --machine $machine"; }
 
-type_line() { printf '%s\r' "$1" >&"$keyboard"; }
-
-# wait_for TEXT: until it is on the screen, after what was waited for before.
-seen=0
-wait_for() {
-  local deadline=$((SECONDS + patience)) rest running=yes
-  while ((SECONDS < deadline)) && [[ $running ]]; do
-    # What it said last counts too: is it over, before the screen is looked at?
-    kill -0 "$child" 2>/dev/null || running=
-    rest=$(tail -c +$((seen + 1)) "$screen" | tr -d '\0')
-    if [[ $rest == *"$1"* ]]; then
-      rest=${rest%%"$1"*}$1
-      seen=$((seen + ${#rest}))
-      return
-    fi
-    sleep 0.2
-  done
-  cat -- "$screen"
-  fail "'$1' does not come up on the screen"
-}
-
-finish() {
-  local status=0
-  wait "$child" || status=$?
-  child=
-  cat -- "$screen"
-  exec {keyboard}>&-
-  ((status == 0)) || fail "exit status $status instead of 0"
-}
-
-LC_ALL=C
-start
+run_linux
 wait_for 'linux-guest: ok'
 wait_for '# '
 # shellcheck disable=SC2016 # for the guest's shell
@@ -73,8 +35,7 @@ fi
 finish
 
 if [[ $machine != virt ]]; then exit; fi
-start
-seen=0
+run_linux
 wait_for 'Linux version'
 printf '\001x' >&"$keyboard"
 finish
