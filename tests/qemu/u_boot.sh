@@ -12,7 +12,8 @@ image() { "$root/scripts/image.sh" "$@"; }
 # u_boot LINE QEMU-ARGUMENT...: a machine that begins in U-Boot, where this line is typed.
 u_boot() {
   local qemu=(qemu-system-arm -m 1G -nic none -display none -monitor none -serial stdio "${@:2}")
-  start "timeout -k 5 $patience ${qemu[*]}"
+  # In the foreground: QEMU asks its terminal for every key, for which one in the background is stopped.
+  start "timeout --foreground -k 5 $patience ${qemu[*]}"
   wait_for 'Hit any key'
   type_line ''
   wait_for '=> '
