@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <string_view>
 
-#include "arch/armv7/cp15.hh"
 #include "arch/armv7/instruction_counter.hh"
 #include "arch/armv7/machine.hh"
 #include "hyp/core/console.hh"
@@ -25,7 +24,7 @@ class OwnCost final : public Job {
 
  private:
   NextStep step() override {
-    const std::uint64_t second = arch::CNTFRQ::read();
+    const std::uint64_t second = counts_per_second();
     if (now() < period_.from * second) return period_.from * second;
     if (!is_begun_) {
       is_begun_ = true;

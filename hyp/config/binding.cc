@@ -188,6 +188,7 @@ void read_cpu_count(const DtNode& node, GuestPlan& guest, Refusals& refusals) {
 void read_own_binding(const DtNode& hypervisor, Configuration& configuration, Refusals& refusals) {
   if (!hypervisor.is_compatible(kHypervisor)) {
     refuse(refusals, hypervisor, "not compatible with \"{}\": say so", kHypervisor);
+    return;
   }
   refuse_unknown(hypervisor, kHypervisorProperties, refusals);
   for (const DtNode node : hypervisor.children()) {

@@ -141,13 +141,14 @@ void add_gic(Writer& writer) {
 
 // The order is fixed: secure physical, physical, virtual, hypervisor. A guest has the second and the third; the others
 // are named because every system with this binding names them.
-void add_timer(Writer& writer, unsigned cpus) {
-  const std::uint32_t flags = ((1U << cpus) - 1) << kCpuMaskShift | kLevelHigh;
+void add_timer(Writer& writer, const GuestDtb& guest) {
+  const std::uint32_t flags = ((1U << guest.cpus) - 1) << kCpuMaskShift | kLevelHigh;
   writer.begin("timer").texts("compatible", {"arm,armv7-timer"}).flag("always-on");
   writer.cells("interrupts", {kPpi, 29 - kFirstPpi, flags,                                  //
                               kPpi, guest_map::kPhysicalTimerInterrupt - kFirstPpi, flags,  //
                               kPpi, guest_map::kVirtualTimerInterrupt - kFirstPpi, flags,   //
                               kPpi, 26 - kFirstPpi, flags});
+  if (guest.timer_frequency != 0) writer.cells("clock-frequency", {guest.timer_frequency});
   writer.end();
 }
 
@@ -183,7 +184,7 @@ Result<std::size_t> write_guest_dtb(std::span<std::byte> room, const GuestDtb& g
   writer.pairs("reg", {guest_map::kRam.value(), guest.memory}).end();
   add_cpus(writer, guest);
   add_gic(writer);
-  add_timer(writer, guest.cpus);
+  add_timer(writer, guest);
   add_uart(writer);
   add_chosen(writer, guest);
   return writer.end().finish();

@@ -17,6 +17,7 @@ struct GuestDtb {
   std::string_view cpu_compatible = {};  // "arm,cortex-a15"
   std::string_view bootargs = {};        // /chosen; none when empty
   IpaRange initrd = {};                  // none when its size is 0
+  std::uint32_t timer_frequency = 0;     // in Hz; 0: CNTFRQ says it
 };
 
 // Writes the tree into `room`, whose beginning is 8-byte aligned and which kGuestDtbRoom is enough for. Returns its size.

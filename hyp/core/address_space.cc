@@ -105,10 +105,10 @@ Result<> HypAddressSpace::build(const Memblock& memblock, const BootMappings& bo
   if (const Result<> done = prepare_kmap(); !done) return done;
   const auto dtb = set_fixmap(layout::Fixmap::kDtb, boot.dtb, boot.dtb_size, HypAttributes::rodata());
   if (!dtb) return std::unexpected(dtb.error());
-  const auto uart =
-      set_fixmap(layout::Fixmap::kUart, boot.uart, kPageSize - boot.uart.offset_in(kPageSize), HypAttributes::device());
-  if (!uart) return std::unexpected(uart.error());
-  return {};
+  if (!boot.uart) return {};
+  const std::uint64_t rest_of_page = kPageSize - boot.uart->offset_in(kPageSize);
+  const auto uart = set_fixmap(layout::Fixmap::kUart, *boot.uart, rest_of_page, HypAttributes::device());
+  return uart ? Result<>() : std::unexpected(uart.error());
 }
 
 Result<void*> HypAddressSpace::set_fixmap(layout::Fixmap slot, PhysAddr physical, std::uint64_t size,

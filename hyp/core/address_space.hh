@@ -31,7 +31,7 @@ class HypAddressSpace {
     PhysAddr image;
     PhysAddr dtb;  // stays where the boot tables have it
     std::size_t dtb_size = 0;
-    PhysAddr uart;
+    std::optional<PhysAddr> uart;  // of the console, if there is one
   };
   // Makes the final tables: the linear map of all low memory that may be mapped, the image with its
   // permissions, fixmap, kmap. Nothing changes for the running CPU until `activate`.

@@ -34,6 +34,7 @@
 #include "hyp/guest/guests.hh"
 #include "hyp/guest/loader.hh"
 #include "hyp/guest/terminal.hh"
+#include "hyp/guest/timers.hh"
 #include "hyp/guest/vcpu.hh"
 #include "hyp/guest/vm.hh"
 #include "hyp/guest/world_switch.hh"
@@ -77,7 +78,10 @@ void must(const Result<>& result, std::string_view what) {
 
 void check_mode(std::uint32_t mode) {
   if (mode == arch::psr::kHyp) return;
-  refuse_to_boot("CPU: started in mode {:x}, not in HYP mode (0x1a): start QEMU with -M virt,virtualization=on", mode);
+  refuse_to_boot(
+      "CPU: started in mode {:x}, not in HYP mode (0x1a): have firmware start it there, QEMU by "
+      "-M virt,virtualization=on",
+      mode);
 }
 
 DeviceTree open_device_tree(PhysAddr address) {
@@ -110,10 +114,11 @@ void fill_memblock(const CommandLine& words) {
 
 // Final tables, then memory in the linear map can be used, then a stack with a guard page.
 void enter_final_address_space() {
-  must(hyp_space.build(memory.memblock, {.image = image.base,
-                                         .dtb = dtb.base,
-                                         .dtb_size = static_cast<std::size_t>(dtb.size),
-                                         .uart = host.uart.base}),
+  must(hyp_space.build(memory.memblock,
+                       {.image = image.base,
+                        .dtb = dtb.base,
+                        .dtb_size = static_cast<std::size_t>(dtb.size),
+                        .uart = host.uart.driver != nullptr ? std::optional(host.uart.base) : std::nullopt}),
        "HYP's tables");
   hyp_space.activate();
   memory.memblock.set_current_limit(address_of(arch::machine.high_memory()));
@@ -153,10 +158,20 @@ void init_devices() {
   init_cpu_interrupts();
 }
 
-// Who types into a console that does not hear should know.
-void report_console() {
-  if (host.uart.interrupt == 0) {
+void check_clock() {
+  if (!init_clock(host.timer.frequency)) {
+    refuse_to_boot("/timer: firmware has not set CNTFRQ: give the timer's clock-frequency");
+  }
+  if (!clock_runs()) refuse_to_boot("/timer: its count stands still: firmware must start it");
+}
+
+// Who types into a console that does not hear should know; and what was taken otherwise than it is written.
+void report_devices() {
+  if (host.uart.driver != nullptr && host.uart.interrupt == 0) {
     console.print("console: {}: no interrupt of it comes to the GIC: no input is taken", host.uart.path.view());
+  }
+  if (host.gic.cpu_interface_is_short) {
+    console.print("gic: the CPU interface at {} has less than 8 KiB: taken for 8 KiB", host.gic.cpu_interface.base);
   }
 }
 
@@ -209,7 +224,7 @@ void enable_checks(const CommandLine& words) {
     refuse_to_boot("/memory: the page allocator: {}; give the machine more RAM", to_string(done.error()));
   }
   if (!refusals.empty()) refuse_and_power_off();
-  report_console();
+  report_devices();
   report_memory();
   init_devices();
   init_world_switch();
@@ -244,6 +259,7 @@ extern "C" [[noreturn]] void boot_main(std::uint32_t dtb_address, std::uint32_t 
   const CommandLine words(host.hypervisor_bootargs.view());
   check_command_line(words, refusals);
   if (!read_configuration(tree, configuration, refusals) || !host_is_good) refuse_and_power_off();
+  check_clock();
   init_boot_cpu(host);
   if (words.value("memblock") == "debug") memory.memblock.set_debug(&console);
   image = {.base = PhysAddr(load_address), .size = static_cast<std::uint64_t>(__image_end - __image_start)};

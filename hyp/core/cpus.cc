@@ -85,7 +85,7 @@ bool start_cpu(unsigned place, unsigned number, const HostCpu& cpu, std::uint32_
     console.print("cpu {:x}: left off: PSCI error {}", cpu.mpidr, answer);
     return false;
   }
-  const std::uint64_t deadline = now() + kSecondsToWait * arch::CNTFRQ::read();
+  const std::uint64_t deadline = now() + kSecondsToWait * counts_per_second();
   while (its.start.load(std::memory_order_acquire) != Start::kCame) {
     Start asked = Start::kAsked;
     if (now() > deadline && its.start.compare_exchange_strong(asked, Start::kGivenUp)) {

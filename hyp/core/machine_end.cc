@@ -3,7 +3,6 @@
 #include <atomic>
 #include <cstdint>
 
-#include "arch/armv7/cp15.hh"
 #include "hyp/core/audit.hh"
 #include "hyp/core/console.hh"
 #include "hyp/core/masked_stretch.hh"
@@ -24,7 +23,7 @@ void guest_has_ended() {
   if (guests_left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   masked_stretch.report();
   constexpr std::uint64_t kMicroseconds = 1'000'000;
-  console.print("machine: {} us from its start to the last guest's end", now() * kMicroseconds / arch::CNTFRQ::read());
+  console.print("machine: {} us from its start to the last guest's end", now() * kMicroseconds / counts_per_second());
   static_cast<void>(audit());  // what it finds is said; the machine ends either way
   power_off();
 }

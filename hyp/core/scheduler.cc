@@ -226,7 +226,7 @@ void Scheduler::look_for_work() {
 // Its turn may be over between any two steps.
 void Scheduler::run_jobs(TimeAccount& account) {
   const std::optional<std::uint64_t> left = queue_.time_left();
-  const std::uint64_t end = now_ + left.value_or(arch::CNTFRQ::read() / kLooksPerSecond);
+  const std::uint64_t end = now_ + left.value_or(counts_per_second() / kLooksPerSecond);
   arm_timer(end);
   do {
     if (!run_job_step(&account == &nobodys_ ? nullptr : &account)) {
@@ -316,14 +316,14 @@ void Scheduler::run_vcpu(Vcpu& vcpu) {
   update_physical_timer_line(vcpu);
   if (walk_check.enabled()) [[unlikely]]
     walk_check.sample(vcpu);
-  arm_timer(now_ + queue_.time_left().value_or(arch::CNTFRQ::read() / kLooksPerSecond));
+  arm_timer(now_ + queue_.time_left().value_or(counts_per_second() / kLooksPerSecond));
   if (reschedule_) return;  // the one that left has woken up another
   run_loaded(vcpu);
 }
 
 void Scheduler::run() {
   if (masked_stretch.is_watched()) enter_ = enter_guest_watched;
-  const std::uint32_t second = arch::CNTFRQ::read();
+  const std::uint32_t second = counts_per_second();
   queue_.set_lengths({.turn = second / kTurnsPerSecond,
                       .turn_among_siblings = second / kTurnsAmongSiblingsPerSecond,
                       .bank = second / kBanksPerSecond});

@@ -2,7 +2,6 @@
 
 #include <atomic>
 
-#include "arch/armv7/cp15.hh"
 #include "arch/armv7/instruction_counter.hh"
 #include "hyp/check/walk_check.hh"
 #include "hyp/config/plan_check.hh"
@@ -231,7 +230,7 @@ NextStep Guest::reset() {
   }
   console.print("guest {}: reset", name());
   become(GuestState::kCreated);
-  return pause_.restart_at(started_, now(), arch::CNTFRQ::read());
+  return pause_.restart_at(started_, now(), counts_per_second());
 }
 
 NextStep Guest::end(GuestState state) {

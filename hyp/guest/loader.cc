@@ -11,6 +11,7 @@
 #include "hyp/core/memory.hh"
 #include "hyp/guest/guest_map.hh"
 #include "hyp/guest/guest_memory.hh"
+#include "hyp/guest/timers.hh"
 #include "hyp/guest/vm.hh"
 #include "mm/base/check.hh"
 #include "mm/base/range.hh"
@@ -53,7 +54,8 @@ Result<> load_dtb(Vm& vm, const GuestPlan& plan) {
                              .cpus = plan.cpus,
                              .cpu_compatible = cpu_compatible(),
                              .bootargs = plan.bootargs.view(),
-                             .initrd = plan.layout.initrd};
+                             .initrd = plan.layout.initrd,
+                             .timer_frequency = counts_per_second() == arch::CNTFRQ::read() ? 0 : counts_per_second()};
   const Result<> done = write_guest_dtb(room, description).and_then([&](std::size_t size) {
     return vm.memory().write(place.base, room.first(size));
   });

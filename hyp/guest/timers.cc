@@ -29,7 +29,27 @@ void note_change(Vcpu& vcpu) {
   if (vcpu.physical_timer.next_event(now())) request_reschedule();
 }
 
+std::uint32_t frequency_of_count = 0;
+
 }  // namespace
+
+bool init_clock(std::uint32_t frequency) {
+  frequency_of_count = frequency != 0 ? frequency : arch::CNTFRQ::read();
+  return frequency_of_count != 0;
+}
+
+std::uint32_t counts_per_second() {
+  return frequency_of_count;
+}
+
+bool clock_runs() {
+  constexpr unsigned kPatience = 1U << 16;  // reads of some nanoseconds each; the slowest count has 30 us
+  const std::uint64_t first = now();
+  for (unsigned i = 0; i < kPatience; ++i) {
+    if (now() != first) return true;
+  }
+  return false;
+}
 
 std::uint64_t now() {
   arch::isb();  // the count may be read ahead of program order [ARMv7 B8.1.2]

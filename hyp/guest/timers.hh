@@ -30,4 +30,11 @@ void set_hyp_timer(std::optional<std::uint64_t> deadline);
 
 [[nodiscard]] std::uint64_t now();
 
+// The physical counts of a second, as firmware set CNTFRQ, unless the machine's tree says another number: `frequency`, or 0.
+// False when nobody says one.
+[[nodiscard]] bool init_clock(std::uint32_t frequency);
+[[nodiscard]] std::uint32_t counts_per_second();
+// Whether it counts: whoever described it may have left it to firmware to start it.
+[[nodiscard]] bool clock_runs();
+
 }  // namespace cadastre

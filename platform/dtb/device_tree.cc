@@ -73,6 +73,16 @@ std::optional<std::string_view> DtProperty::first_string() const {
   return end == std::string_view::npos ? std::nullopt : std::optional(text.substr(0, end));
 }
 
+std::optional<std::size_t> DtProperty::index_of(std::string_view text) const {
+  std::string_view rest(reinterpret_cast<const char*>(bytes_.data()), bytes_.size());
+  for (std::size_t i = 0;; ++i) {
+    const std::size_t end = rest.find('\0');
+    if (end == std::string_view::npos) return std::nullopt;
+    if (rest.substr(0, end) == text) return i;
+    rest.remove_prefix(end + 1);
+  }
+}
+
 bool DtProperty::lists(std::string_view text) const {
   return fdt_stringlist_contains(reinterpret_cast<const char*>(bytes_.data()), static_cast<int>(bytes_.size()),
                                  FixedString<63>(text).c_str()) == 1;

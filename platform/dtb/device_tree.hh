@@ -41,6 +41,8 @@ class DtProperty {
   [[nodiscard]] std::optional<std::string_view> string() const;
   // The first of its strings; nothing when it does not end.
   [[nodiscard]] std::optional<std::string_view> first_string() const;
+  // Which of its strings is `text`, the first from 0 on.
+  [[nodiscard]] std::optional<std::size_t> index_of(std::string_view text) const;
   // Whether one of its strings is `text`.
   [[nodiscard]] bool lists(std::string_view text) const;
 

@@ -124,7 +124,8 @@ void sort_out(const DtNode& node, HostNodes& nodes) {
     if (matches && !place && node.is_enabled()) place = node;
   };
   keep(is_gic(*compatible), nodes.gic);
-  keep(is_timer(*compatible), nodes.timer);
+  // Disabled as well: it is a part of the CPU, which boards with a timer that Linux likes better tell it not to use.
+  if (is_timer(*compatible) && !nodes.timer) nodes.timer = node;
   keep(is_psci(*compatible), nodes.psci);
 }
 
@@ -172,7 +173,7 @@ bool read_host(const DeviceTree& tree, HostDescription& host, Refusals& refusals
   read_reserved_memory(nodes, host, refusals);
   read_cpus(nodes, host, refusals);
   read_distances(nodes, host, refusals);
-  read_console(tree, nodes, host, refusals);
+  read_console(tree, nodes, host);
   read_gic(nodes, host, refusals);
   read_timer(tree, nodes, host, refusals);
   if (nodes.psci) host.psci = psci_of(*nodes.psci);

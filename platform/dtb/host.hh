@@ -51,8 +51,8 @@ struct HostCpu {
 };
 
 struct HostUart {
-  const UartDriver* driver = nullptr;
-  PhysAddr base;  // of its registers, which all lie in one page
+  const UartDriver* driver = nullptr;  // none: the machine has no console
+  PhysAddr base;                       // of its registers, which all lie in one page
   UartLayout layout;
   std::uint32_t interrupt = 0;  // GIC interrupt id; 0 when it has none that comes to the GIC
   DtPath path;
@@ -64,13 +64,16 @@ struct HostGic {            // GICv2 with the virtualization extensions [GICv2 5
   PhysRange hypervisor;     // GICH
   PhysRange virtual_cpu;    // GICV
   std::uint32_t maintenance_interrupt = 0;
+  bool cpu_interface_is_short = false;  // its reg has less than the 8 KiB that it is taken for, as some boards' have
 };
 
-struct HostTimer {  // GIC interrupt ids of the generic timer's PPIs
+struct HostTimer {
+  // GIC interrupt ids of the generic timer's PPIs.
   std::uint32_t secure_physical = 0;
   std::uint32_t physical = 0;
   std::uint32_t virtual_timer = 0;
   std::uint32_t hypervisor = 0;
+  std::uint32_t frequency = 0;  // in Hz, where the tree says it instead of firmware in CNTFRQ; else 0
 };
 
 // The functions of the firmware, by number; 0: it has none. From 0.2 on they are PSCI's own; 0.1 gives its own in the tree.

@@ -36,7 +36,8 @@ void read_timer(const DeviceTree& tree, const HostNodes& nodes, HostDescription&
 [[nodiscard]] std::optional<PhysRange> cpu_range(const DtNode& bus, DtRange range);
 
 // host_console.cc
-void read_console(const DeviceTree& tree, const HostNodes& nodes, HostDescription& host, Refusals& refusals);
+// None is no refusal: there would be nowhere to say it.
+void read_console(const DeviceTree& tree, const HostNodes& nodes, HostDescription& host);
 
 // host_firmware.cc
 [[nodiscard]] bool is_psci(const DtProperty& compatible);

@@ -124,6 +124,12 @@ std::optional<InterruptTree::Specifier> InterruptTree::through_map(const DtNode&
   return std::nullopt;
 }
 
+std::size_t InterruptTree::count(const DtNode& node) const {
+  std::size_t count = 0;
+  while (specifier(node, count)) ++count;
+  return count;
+}
+
 std::optional<std::uint32_t> InterruptTree::gic_interrupt(const DtNode& node, std::size_t i) const {
   auto here = specifier(node, i);
   for (unsigned hop = 0; here && hop < kMostHops; ++hop) {

@@ -14,6 +14,8 @@ class InterruptTree {
  public:
   InterruptTree(const DeviceTree& tree, const DtNode& gic);
 
+  // How many interrupts `node` has; 0 as well when they cannot be read.
+  [[nodiscard]] std::size_t count(const DtNode& node) const;
   // The GIC's id of interrupt `i` of `node`; nothing when there is none, or when it does not come to the GIC.
   [[nodiscard]] std::optional<std::uint32_t> gic_interrupt(const DtNode& node, std::size_t i) const;
 

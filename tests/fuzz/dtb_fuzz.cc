@@ -27,7 +27,7 @@ void check_host(const HostDescription& host) {
     CHECK((entry.alignment & (entry.alignment - 1)) == 0);
   }
   CHECK(host.node_count >= 1 && host.node_count <= kMaxNodes);
-  CHECK(host.uart.driver != nullptr && host.gic.virtual_cpu.size != 0);
+  CHECK(host.gic.virtual_cpu.size != 0 && host.gic.cpu_interface.size >= 0x2000);
   CHECK(host.gic.maintenance_interrupt >= 16 && host.timer.hypervisor >= 16 && host.timer.hypervisor < 32);
   if (host.initrd) CHECK(host.initrd->end() > host.initrd->base);
 }
@@ -50,6 +50,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (!is_accepted) return 0;
   check_host(host);
   // What is found early is what is found.
-  CHECK(uart && uart->base == host.uart.base && uart->driver == host.uart.driver && uart->layout == host.uart.layout);
+  CHECK(uart.has_value() == (host.uart.driver != nullptr));
+  if (uart) CHECK(uart->base == host.uart.base && uart->driver == host.uart.driver && uart->layout == host.uart.layout);
   return 0;
 }

@@ -57,6 +57,7 @@ void read_machine(std::span<const std::byte> blob, const Loaded& loaded, Reading
     return;
   }
   // What is found early is what is found.
+  CHECK(console.has_value() == (reading.host.uart.driver != nullptr));
   CHECK(!console || console->base == reading.host.uart.base);
   for (const MemoryRegion& region : reading.host.memory) {
     CHECK(reading.memblock.add(region.base, region.size, region.node));

@@ -194,6 +194,12 @@ void set_text(void* blob, const char* path, const char* property, const char* va
   expect(fdt_setprop_string(blob, offset_of(blob, path), property, value));
 }
 
+void set_texts(void* blob, const char* path, const char* property, std::initializer_list<const char*> values) {
+  std::string joined;
+  for (const char* value : values) joined.append(value).push_back('\0');
+  expect(fdt_setprop(blob, offset_of(blob, path), property, joined.data(), static_cast<int>(joined.size())));
+}
+
 void set_flag(void* blob, const char* path, const char* property) {
   expect(fdt_setprop(blob, offset_of(blob, path), property, nullptr, 0));
 }

@@ -71,6 +71,7 @@ struct VirtMachine {
 // Edits for `change`: `path` must exist.
 void set_cells(void* blob, const char* path, const char* property, std::initializer_list<std::uint32_t> values);
 void set_text(void* blob, const char* path, const char* property, const char* value);
+void set_texts(void* blob, const char* path, const char* property, std::initializer_list<const char*> values);
 void set_flag(void* blob, const char* path, const char* property);
 void remove_property(void* blob, const char* path, const char* property);
 void remove_node(void* blob, const char* path);

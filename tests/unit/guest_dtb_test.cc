@@ -93,6 +93,13 @@ TEST_CASE("details that a guest's drivers look at are there") {
   CHECK_EQ(text(written, "/", "interrupt-parent"), text(written, "/intc@8000000", "phandle"));
 }
 
+TEST_CASE("the timer's frequency is written where the CPU does not say it") {
+  CHECK_EQ(text(write(linux_guest()), "/timer", "clock-frequency"), "-");
+  GuestDtb guest = linux_guest();
+  guest.timer_frequency = 24'000'000;
+  CHECK_EQ(text(write(guest), "/timer", "clock-frequency"), "0x16e3600");
+}
+
 TEST_CASE("a guest without command line and initrd has none of their properties") {
   const Written written = write({.memory = 1 << 20, .cpus = 1, .cpu_compatible = "arm,cortex-a15"});
   CHECK_EQ(text(written, "/chosen", "bootargs"), "-");
