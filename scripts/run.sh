@@ -15,7 +15,7 @@ usage: scripts/run.sh [option...]
   --machine NAME       virt (default), vexpress-a15 or orangepi-pc: docs/boards.md
   --memory SIZE        the machine's RAM, as 512M or 3G (default: 1G, of which an Orange Pi always has one)
   --smp N              the machine's CPUs, 1 to 8 (default: 1; 4 on an Orange Pi, which has no other number)
-  --cpu MODEL          cortex-a15 (default) or cortex-a7, on virt
+  --cpu MODEL          cortex-a15 (default), cortex-a7, or max, QEMU's ARMv8 in AArch32 state; on virt
   --numa N             so many NUMA nodes, 1 to 4, which share RAM and CPUs evenly (default: none are described)
   --append "WORDS"     added to the hypervisor's command line (/hypervisor bootargs)
   --timeout SECONDS    end the run after that time
@@ -79,7 +79,7 @@ if [[ $board != virt && $nodes ]]; then usage "--numa is for --machine virt"; fi
 if [[ $board == orangepi-pc && $((ram_bytes)) -ne $((1 << 30)) ]]; then usage "an Orange Pi has 1G of RAM, not '$memory'"; fi
 if [[ $board == orangepi-pc && $cpus != 4 ]]; then usage "an Orange Pi has 4 CPUs, not $cpus"; fi
 if [[ $board == vexpress-a15 && $cpus -gt 2 ]]; then usage "a vexpress-a15 has 1 or 2 CPUs, not $cpus"; fi
-[[ ${cpu:=cortex-a15} == cortex-a15 || $cpu == cortex-a7 ]] || usage "--cpu '$cpu' is neither cortex-a15 nor cortex-a7"
+[[ ${cpu:=cortex-a15} =~ ^(cortex-a15|cortex-a7|max)$ ]] || usage "--cpu '$cpu' is neither cortex-a15, cortex-a7 nor max"
 [[ ! $nodes || $nodes =~ ^[1-4]$ ]] || usage "--numa '$nodes' is not a number from 1 to 4"
 [[ $timeout =~ ^[0-9]+$ ]] || usage "--timeout '$timeout' is not a number of seconds"
 

@@ -1,13 +1,20 @@
 // Numbers that the boot assembly and C++ share; plain macros, because the assembler reads them too.
 #pragma once
 
-// The boot tables, a page each: level 1, level 2 of the top GiB, level 2 of the identity map, level 3 of the image,
+// The boot tables, a page each: the roots, level 2 of the top GiB, level 2 of the identity map, level 3 of the image,
 // level 3 of the UART's fixmap slot.
 #define BOOT_TABLES_PAGES 5
+#define BOOT_ROOT_IDENTITY 0
+#define BOOT_ROOT_ALIAS 0x20
+#define BOOT_ROOT_IMAGE 0x40
 #define BOOT_L2_HIGH 0x1000
 #define BOOT_L2_IDENTITY 0x2000
 #define BOOT_L3_IMAGE 0x3000
 #define BOOT_L3_UART 0x4000
+
+// The GiB of the alias of the code that turns the MMU on: not the image's, and not that code's own.
+#define ALIAS_GIB 2
+#define ALIAS_GIB_OTHER 1
 
 // Long descriptors [ARMv7 B3.6.1]: valid, table/page bit; AttrIndx[4:2], AP[1] (RES1 in HYP), SH[9:8] inner, AF.
 #define DESC_TABLE 3

@@ -45,6 +45,7 @@ namespace cadastre::arch {
 CP15_32(MIDR, 0, c0, c0, 0);
 CP15_32(CTR, 0, c0, c0, 1);
 CP15_32(MPIDR, 0, c0, c0, 5);
+CP15_32(ID_PFR0, 0, c0, c1, 0);
 CP15_32(ID_PFR1, 0, c0, c1, 1);
 CP15_32(CCSIDR, 1, c0, c0, 0);
 CP15_32(CLIDR, 1, c0, c0, 1);

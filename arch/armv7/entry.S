@@ -1,9 +1,17 @@
 // From the boot loader to C++ [Linux Documentation/arm/booting.rst]: MMU and D-cache off, r2 = physical address of the DTB, any
 // load address that is a multiple of 4 KiB. QEMU's -kernel and U-Boot's bootz start this flat binary by its zImage header.
 //
-//   boot tables          level 1 (4 entries)     level 2                        level 3
-//   VA 0..3 GiB, one of  [n] ------------------> identity: the 2 MiB block of the code that turns the MMU on
-//   VA 3..4 GiB          [3] ------------------> [kImage]   ------------------> the image, page by page
+// The code that turns the MMU on lies at its physical address, which may be any, that of the image or of a fixmap slot among
+// them. So nothing else is mapped until it has been left, for an alias of it in another GiB (p is its GiB, a the alias's):
+//
+//   boot tables: roots of 4 entries               level 2                              level 3
+//   BOOT_ROOT_IDENTITY   [p] and [a] -----------> the 2 MiB block of this code
+//   BOOT_ROOT_ALIAS      [a] -------------------> the same
+//   BOOT_ROOT_IMAGE      [a] -------------------> the same
+//                        [3] -------------------> [kImage] --------------------------> the image, page by page
+//
+// A CPU goes through all three, and flushes its TLB at the second: what was in another table is gone before there is anything
+// else in its place [ARMv7 B3.10.1].
 //
 // The same tables serve HYP mode and, when somebody started us there, SVC mode with long descriptors: so that the report
 // "started in SVC mode" comes out through the same C++ code as every other message [ARMv7 B3.6.2].
@@ -46,8 +54,8 @@ entry:
     mcr     p15, 0, r0, c9, c12, 1  // PMCNTENSET: counter 0
 
     bl      build_boot_tables
-    bl      enable_mmu              // comes back at the same (identity-mapped) address
-    ldr     pc, =high               // and now to the linked one
+    ldr     lr, =high               // where it is linked
+    b       enable_mmu
 high:
     ldr     sp, =boot_stack_top
     ldr     r0, =__bss_start
@@ -77,8 +85,8 @@ secondary_entry:
     adr     r11, _start
     ldr     r0, =_start
     sub     r9, r11, r0
-    bl      enable_mmu
-    ldr     pc, =secondary_high
+    ldr     lr, =secondary_high
+    b       enable_mmu
 secondary_high:
     ldr     r0, =secondary_root
     ldrd    r2, r3, [r0]
@@ -107,22 +115,26 @@ build_boot_tables:
     blo     1b
 
     ldr     r4, =boot_tables
-    add     r4, r4, r9              // level 1
+    add     r4, r4, r9              // roots
     add     r5, r4, #BOOT_L2_HIGH
     add     r6, r4, #BOOT_L2_IDENTITY
     add     r7, r4, #BOOT_L3_IMAGE
 
-    // Level 1: entry 3 is the top GiB, where the image is; the identity map goes where the load address says. When that
-    // is the top GiB too, one level-2 table does for both.
-    orr     r0, r5, #DESC_TABLE
+    // Level 1.
     mov     r1, #0
-    strd    r0, r1, [r4, #(3 * 8)]
-    lsr     r2, r11, #30
-    cmp     r2, #3
-    moveq   r6, r5
     orr     r0, r6, #DESC_TABLE
-    add     r2, r4, r2, lsl #3
-    strd    r0, r1, [r2]
+    lsr     r2, r11, #30            // p
+    add     r3, r4, r2, lsl #3
+    strd    r0, r1, [r3, #BOOT_ROOT_IDENTITY]
+    cmp     r2, #ALIAS_GIB
+    moveq   r2, #ALIAS_GIB_OTHER
+    movne   r2, #ALIAS_GIB
+    add     r3, r4, r2, lsl #3
+    strd    r0, r1, [r3, #BOOT_ROOT_IDENTITY]
+    strd    r0, r1, [r3, #BOOT_ROOT_ALIAS]
+    strd    r0, r1, [r3, #BOOT_ROOT_IMAGE]
+    orr     r0, r5, #DESC_TABLE
+    strd    r0, r1, [r4, #(BOOT_ROOT_IMAGE + 3 * 8)]
 
     // Identity: one block is enough, because .head is smaller than a page and the load address is page-aligned.
     lsr     r0, r11, #21
@@ -151,13 +163,21 @@ build_boot_tables:
     dsb
     bx      lr
 
-// in: r9 = physical - virtual. Turns the MMU and the caches on for the mode we are in.
-// Secondary CPUs come through here as well (secondary.S), with the final tables in r4 later on.
-    .global enable_mmu
+// in: r9 = physical - virtual, r11 = physical _start, lr = a linked address, to which it goes with the MMU and the caches on.
 enable_mmu:
     ldr     r4, =boot_tables
-    add     r4, r4, r9
+    add     r4, r4, r9              // BOOT_ROOT_IDENTITY
+    add     r6, r4, #BOOT_ROOT_ALIAS
+    add     r8, r4, #BOOT_ROOT_IMAGE
     mov     r5, #0
+    mov     r7, #0
+    mov     r9, #0
+    adr     r12, alias
+    bic     r12, r12, #(3 << 30)
+    lsr     r0, r11, #30
+    cmp     r0, #ALIAS_GIB
+    orreq   r12, r12, #(ALIAS_GIB_OTHER << 30)
+    orrne   r12, r12, #(ALIAS_GIB << 30)
     ldr     r0, =MAIR0_VALUE
     ldr     r1, =MAIR1_VALUE
     ldr     r2, =TCR_VALUE
@@ -176,7 +196,7 @@ enable_mmu:
     ldr     r0, =HSCTLR_VALUE
     mcr     p15, 4, r0, c1, c0, 0   // HSCTLR
     isb
-    bx      lr
+    bx      r12
 2:  mcr     p15, 0, r0, c10, c2, 0  // MAIR0
     mcr     p15, 0, r1, c10, c2, 1  // MAIR1
     orr     r2, r2, #(1 << 31)      // TTBCR.EAE
@@ -190,6 +210,25 @@ enable_mmu:
     ldr     r1, =SCTLR_M_C_I
     orr     r0, r0, r1
     mcr     p15, 0, r0, c1, c0, 0
+    isb
+    bx      r12
+alias:
+    cmp     r3, #0x1a
+    bne     3f
+    mcrr    p15, 4, r6, r7, c2      // HTTBR
+    isb
+    mcr     p15, 4, r0, c8, c7, 0   // TLBIALLH
+    dsb
+    isb
+    mcrr    p15, 4, r8, r9, c2
+    isb
+    bx      lr
+3:  mcrr    p15, 0, r6, r7, c2      // TTBR0
+    isb
+    mcr     p15, 0, r0, c8, c7, 0   // TLBIALL
+    dsb
+    isb
+    mcrr    p15, 0, r8, r9, c2
     isb
     bx      lr
     .ltorg

@@ -70,15 +70,27 @@ void write(const BankedRegisters& registers) {
   OPERATION(contextidr, CONTEXTIDR); \
   OPERATION(tpidrurw, TPIDRURW);     \
   OPERATION(tpidruro, TPIDRURO);     \
-  OPERATION(tpidrprw, TPIDRPRW);     \
-  OPERATION(teecr, TEECR);           \
+  OPERATION(tpidrprw, TPIDRPRW)
+// ThumbEE's, where there is ThumbEE: ARMv8 has none [ARMv7 B4.1.93: ID_PFR0.State3].
+#define FOR_EACH_THUMBEE(OPERATION) \
+  OPERATION(teecr, TEECR);          \
   OPERATION(teehbr, TEEHBR)
+
+bool has_thumbee() {
+  return (ID_PFR0::read() & 0xf000) != 0;
+}
 
 void read(SystemRegisters& registers) {
   FOR_EACH_SYSTEM(READ_SYSTEM);
+  if (has_thumbee()) {
+    FOR_EACH_THUMBEE(READ_SYSTEM);
+  }
 }
 void write(const SystemRegisters& registers) {
   FOR_EACH_SYSTEM(WRITE_SYSTEM);
+  if (has_thumbee()) {
+    FOR_EACH_THUMBEE(WRITE_SYSTEM);
+  }
 }
 
 }  // namespace

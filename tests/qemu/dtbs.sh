@@ -10,14 +10,21 @@ set -euo pipefail
 binaries=$root/build/armv7-release
 machine=virt,virtualization=on,gic-version=2
 dtb=$scratch/machine.dtb
-qemu=(qemu-system-arm -cpu cortex-a15 -m 512M -nic none -display none -monitor none -serial stdio)
+case $1 in
+  load-address) hardware=(-m 3G -smp 2) ;; # to 4 GiB
+  cpu-absent) hardware=(-m 512M -smp 3) ;;
+  *) hardware=(-m 512M) ;;
+esac
+qemu=(qemu-system-arm -cpu cortex-a15 "${hardware[@]}" -nic none -display none -monitor none -serial stdio)
+load=0x40200000
 
 # start DTB: as it is, at 0x4400'0000. Without a kernel, QEMU puts a DTB of its own into the first MiB of RAM.
 start() {
   local status=0
   run_batch "${seconds:-$patience}" "${qemu[@]}" -M "$machine" \
     -device "loader,file=$binaries/tests/qemu/shim.bin,addr=0x40100000,cpu-num=0,force-raw=on" \
-    -device "loader,file=$binaries/cadastre.bin,addr=0x40200000,force-raw=on" \
+    -device "loader,addr=0x40100ffc,data=$load,data-len=4" \
+    -device "loader,file=$binaries/cadastre.bin,addr=$load,force-raw=on" \
     -device "loader,file=$kernel,addr=0x40180000,force-raw=on" \
     -device "loader,file=$1,addr=0x44000000,force-raw=on" || status=$?
   verdict "$status" it
@@ -112,6 +119,32 @@ case $1 in
     expect 3 start "$dtb"
     ! grep -q . "$output" || fail 'something was said'
     (($(grep -c '^\.\.\.from EL1 to EL2' "$scratch/exceptions") > 10)) || fail 'no guest ran'
+    ;;
+  load-address)
+    # Wherever it is, in its own addresses and those of its fixmap too, it and its other CPU come to where they are linked.
+    for load in 0x40204000 0x7fe00000 0x80000000 0xc0000000 0xfe000000 0xfe200000 0xfe400000 0xff000000 0xff010000 0xff200000 \
+      0xffe00000; do
+      expect 0 start "$dtb"
+      expect_line '^cadastre: cpus: 2 up' '^bare-metal-guest: ok' '^cadastre: audit: ok '
+    done
+    ;;
+  cpu-absent)
+    # The first CPU in the tree is none that firmware knows, and the one that boots is not the first.
+    fdtput -t x "$dtb" /cpus/cpu@0 reg 100
+    fdtput -t x "$dtb" /cpus/cpu@1 reg 0
+    fdtput -t x "$dtb" /cpus/cpu@2 reg 1
+    expect 0 start "$dtb"
+    expect_line '^cadastre: cpu 0x100: left off: PSCI error' '^cadastre: cpus: 2 up' '^bare-metal-guest: ok'
+    ;;
+  refused-without-psci)
+    # Nobody switches it off: it waits, and takes no exception.
+    fdtput -r "$dtb" /psci
+    fdtput -r "$dtb" "$memory"
+    qemu+=(-d int -D "$scratch/exceptions")
+    expect 2 start "$dtb"
+    expect_one_reason '/memory'
+    expect_line '^cadastre: machine: stays on'
+    ! grep -q . "$scratch/exceptions" || fail 'exceptions were taken'
     ;;
   small-cpu-interface)
     read -ra reg < <(fdtget -t x "$dtb" /intc@8000000 reg)
