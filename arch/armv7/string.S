@@ -64,7 +64,7 @@ memset:
 
 // Zeroes, and cleans and invalidates each line to the point of coherency when it is complete (DCCIMVAC): from the end down, so
 // that the address of what was just stored is the line's own, three instructions a line of 64 bytes. Longer lines are cleaned
-// in each of their parts. The size is a multiple of 1 KiB; the barrier is the caller's.
+// in each of their parts. A page a round; the size is whole pages, the barrier the caller's.
     .section .text.zero_and_clean, "ax"
 // void zero_and_clean(void* begin, size_t size)
     .global zero_and_clean
@@ -80,7 +80,7 @@ zero_and_clean:
     mov     r6, #0
     mov     r7, #0
     mov     r8, #0
-1:  .rept   16
+1:  .rept   64
     stmdb   r12!, {r1-r8}
     stmdb   r12!, {r1-r8}
     mcr     p15, 0, r12, c7, c14, 1

@@ -266,30 +266,36 @@ FrameIndex PageAllocatorBase::take_older(PerCpu& mine, unsigned list, AllocFlags
   return std::exchange(hot.head, frames_[hot.head].next);
 }
 
-// One page for the caller and the rest of a batch for the list, which is empty; the smallest blocks first.
-FrameIndex PageAllocatorBase::refill(PageList& list, Zone& zone, MigrateType type, AllocFlags flags) {
-  const bool may_borrow = flags.has(kMovable);
-  // CMA pages do not go on lists: their area wants to find them.
-  if (may_borrow && zone.buddy.free_cma_frames() > zone.buddy.free_frames() / 2) return take_spare(zone, 0, type, true);
+// At most so many, in the smallest blocks that there are.
+PageAllocatorBase::PageChain PageAllocatorBase::take_pages(Zone& zone, std::uint32_t most, MigrateType type,
+                                                           std::uint32_t word) {
+  PageChain chain;
   FrameIndex last = kNoFrame;
-  for (std::uint32_t spare = zone.spare(); list.room != 0 && spare != 0;) {
-    const auto order = static_cast<unsigned>(std::bit_width(std::min(list.room, spare))) - 1;
+  while (chain.count != most) {
+    const auto order = static_cast<unsigned>(std::bit_width(most - chain.count)) - 1;
     const Buddy::Block block = zone.buddy.take_up_to(order, type);
     if (block.first == kNoFrame) break;
     const std::uint32_t size = 1U << block.order;
     for (FrameIndex i = block.first; i < block.first + size; ++i) {
-      frames_[i].put_down(FrameState::kFree, kCachedPage);
+      frames_[i].put_down(FrameState::kFree, word);
       frames_[i].next = i + 1;
     }
-    (last == kNoFrame ? list.head : frames_[last].next) = block.first;
+    (last == kNoFrame ? chain.head : frames_[last].next) = block.first;
     last = block.first + size - 1;
-    list.room -= size;
-    spare -= size;
+    chain.count += size;
   }
-  if (last == kNoFrame) return take_spare(zone, 0, type, may_borrow);
-  frames_[last].next = kNoFrame;
-  ++list.room;
-  return std::exchange(list.head, frames_[list.head].next);
+  if (last != kNoFrame) frames_[last].next = kNoFrame;
+  return chain;
+}
+
+// One page for the caller and the rest of a batch for the list, which is empty.
+FrameIndex PageAllocatorBase::refill(PageList& list, Zone& zone, MigrateType type, AllocFlags flags) {
+  const bool may_borrow = flags.has(kMovable);
+  if (may_borrow && prefers_cma(zone)) return take_spare(zone, 0, type, true);
+  const PageChain pages = take_pages(zone, std::min(list.room, zone.spare()), type, kCachedPage);
+  if (pages.count == 0) return take_spare(zone, 0, type, may_borrow);
+  list = {.head = frames_[pages.head].next, .room = list.room - pages.count + 1};
+  return pages.head;
 }
 
 std::uint32_t PageAllocatorBase::deficit(NodeId nid, AllocFlags flags) const {

@@ -17,7 +17,7 @@
 // cleared when it is freed.
 //
 // Per-CPU lists have no lock: CPU n's belongs to whoever runs as CPU n, with interrupts masked. (Threads in
-// tests: one a CPU number.) Lock order: a zone's lock is innermost, and no two are held together.
+// tests: one a CPU number.) Lock order: a booking's, then a zone's; no two zones' are held together.
 #pragma once
 
 #include <array>
@@ -212,6 +212,7 @@ class PageAllocatorBase {
   static constexpr unsigned kListedTypes = FrameTable::kListedTypes;
   static constexpr std::uint32_t kFreshPage =
       FrameWord{.state = FrameState::kHyp, .order = 0, .owner = kHypervisor, .references = 1}.packed();
+  static constexpr std::uint32_t kPageAtHand = FrameWord{.state = FrameState::kHyp}.packed();  // in nobody's use
   static constexpr std::uint32_t kCachedPage = FrameWord{.state = FrameState::kCached}.packed();
   static_assert(may_become(FrameState::kCached, FrameState::kHyp) && may_become(FrameState::kHyp, FrameState::kCached));
 
@@ -308,7 +309,14 @@ class PageAllocatorBase {
   // A block that is nobody's.
   [[nodiscard]] static FrameIndex take_spare(Zone& zone, unsigned order, MigrateType type, bool may_borrow)
       REQUIRES(zone.lock);
-  [[nodiscard]] FrameIndex promised_from_zone(Booking& booking, Share share, unsigned id, unsigned order);
+  [[nodiscard]] FrameIndex promised_from_zone(Booking& booking, Share share, unsigned id, unsigned order)
+      REQUIRES(booking.lock_);
+  [[nodiscard]] FrameIndex take_promised(Booking& booking, Share share, unsigned order, NodeId home,
+                                         bool& is_collected);
+  [[nodiscard]] FrameIndex take_at_hand(Booking& booking);
+  void put_back(Booking& booking) REQUIRES(booking.lock_);
+  [[nodiscard, gnu::noinline]] Result<Pfn> alloc_booked_slow(Booking& booking, Share share, unsigned order,
+                                                             NodeId home);
   // A block out of the free lists becomes its user's.
   [[nodiscard]] Pfn hand_out(FrameIndex block, unsigned order, AllocFlags flags, const void* caller);
   // Whether it may be freed, scrubbed where it was a guest's.
@@ -316,6 +324,17 @@ class PageAllocatorBase {
   // Rare enough to be by itself, so that whoever wants a block does not carry its registers.
   [[nodiscard, gnu::noinline]] FrameIndex page_from_zone(PerCpu& mine, unsigned id, AllocFlags flags);
   [[nodiscard]] FrameIndex take_older(PerCpu& mine, unsigned list, AllocFlags flags) const;
+  // Single pages out of a zone, linked through `next`.
+  struct PageChain {
+    FrameIndex head = kNoFrame;
+    std::uint32_t count = 0;
+  };
+  [[nodiscard]] PageChain take_pages(Zone& zone, std::uint32_t most, MigrateType type, std::uint32_t word)
+      REQUIRES(zone.lock);
+  // CMA pages do not go on lists: their area wants to find them.
+  [[nodiscard]] static bool prefers_cma(const Zone& zone) REQUIRES(zone.lock) {
+    return zone.buddy.free_cma_frames() > zone.buddy.free_frames() / 2;
+  }
   [[nodiscard]] FrameIndex refill(PageList& list, Zone& zone, MigrateType type, AllocFlags flags) REQUIRES(zone.lock);
   [[nodiscard]] FrameIndex reclaim_and_alloc(unsigned cpu, NodeId nid, unsigned order, AllocFlags flags);
   [[nodiscard]] std::uint32_t deficit(NodeId nid, AllocFlags flags) const;

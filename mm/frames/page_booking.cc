@@ -1,5 +1,7 @@
 // Promises: made only of what is spare above the watermarks, kept whatever others want.
 #include <algorithm>
+#include <array>
+#include <utility>
 
 #include "mm/frames/page_allocator.hh"
 
@@ -26,6 +28,7 @@ std::uint32_t PageAllocatorBase::bookable(Share share) const {
 }
 
 Result<> PageAllocatorBase::book(Booking& booking, Share share, std::uint32_t frames, NodeId home) {
+  const SpinlockGuard booking_guard(booking.lock_);
   std::array<std::uint32_t, kMaxZones> promised{};
   std::uint32_t missing = frames;
   const auto& zones = zonelists_[home][static_cast<unsigned>(highest_of(share))];
@@ -48,6 +51,8 @@ Result<> PageAllocatorBase::book(Booking& booking, Share share, std::uint32_t fr
 }
 
 void PageAllocatorBase::cancel(Booking& booking) {
+  const SpinlockGuard booking_guard(booking.lock_);
+  put_back(booking);
   for (const Share share : {Share::kRam, Share::kTables}) {
     for (unsigned id = 0; id < kMaxZones; ++id) {
       Zone& zone = zones_[id];
@@ -59,62 +64,121 @@ void PageAllocatorBase::cancel(Booking& booking) {
   }
 }
 
-// A block of what is promised in the zone; what is lent instead leaves the promise as it is.
+// What is at hand is free again, and promised as before.
+void PageAllocatorBase::put_back(Booking& booking) {
+  for (FrameIndex page = std::exchange(booking.at_hand_, {}).head; page != kNoFrame;) {
+    const FrameIndex next = frames_[page].next;
+    const unsigned id = frames_.section_of(page).zone;
+    Zone& zone = zones_[id];
+    const SpinlockGuard guard(zone.lock);
+    zone.buddy.free(page, 0);
+    zone.promise(1);
+    booking.set_left(Share::kRam, id, booking.left_in(Share::kRam, id) + 1);
+    page = next;
+  }
+}
+
+// A block of what is promised in the zone; what is lent instead leaves the promise as it is. For a page of RAM, a batch, the rest
+// of which is at hand then.
 FrameIndex PageAllocatorBase::promised_from_zone(Booking& booking, Share share, unsigned id, unsigned order) {
   Zone& zone = zones_[id];
   const std::uint32_t size = 1U << order;
   const SpinlockGuard guard(zone.lock);
   const std::uint32_t left = booking.left_in(share, id);
   if (left < size) return kNoFrame;
+  const auto settle = [&](std::uint32_t frames) REQUIRES(zone.lock, booking.lock_) {
+    zone.unpromise(frames);
+    booking.set_left(share, id, left - frames);
+    booking.take(share, size);
+  };
+  if (order == 0 && share == Share::kRam && !prefers_cma(zone)) {
+    const PageChain pages =
+        take_pages(zone, std::min<std::uint32_t>(left, batches_[id]), MigrateType::kMovable, kPageAtHand);
+    if (pages.count != 0) {
+      settle(pages.count);
+      booking.at_hand_ = {.head = frames_[pages.head].next, .count = pages.count - 1};
+      return pages.head;
+    }
+  }
   const FrameIndex block = zone.buddy.alloc(order, type_of(share), share == Share::kRam);
-  if (block == kNoFrame || frames_.pageblock_type(block) == MigrateType::kCma) return block;
-  zone.unpromise(size);
-  booking.set_left(share, id, left - size);
-  booking.taken_[Booking::index(share)].fetch_add(size, std::memory_order_relaxed);
+  if (block != kNoFrame && frames_.pageblock_type(block) != MigrateType::kCma) settle(size);
   return block;
 }
 
-Result<Pfn> PageAllocatorBase::alloc_booked(Booking& booking, Share share, unsigned order, NodeId home) {
-  if (order > kMaxOrder) return std::unexpected(Error::kInvalid);
-  if (checked_ && fault_ != nullptr && fault_->should_fail()) return std::unexpected(Error::kNoMemory);
-  const auto& zones = zonelists_[home][static_cast<unsigned>(highest_of(share))];
-  const AllocFlags flags = share == Share::kRam ? kMovable : AllocFlags();
+// What is at hand lacks in the zones only when they have less than that, or all of it is in small pieces.
+FrameIndex PageAllocatorBase::take_promised(Booking& booking, Share share, unsigned order, NodeId home,
+                                            bool& is_collected) {
+  const SpinlockGuard guard(booking.lock_);
   while (true) {
-    bool is_collected = false;  // by somebody who will let it go or leave as many
-    for (const std::uint8_t id : zones.all()) {
+    for (const std::uint8_t id : zonelists_[home][static_cast<unsigned>(highest_of(share))].all()) {
       const FrameIndex block = promised_from_zone(booking, share, id, order);
-      if (block != kNoFrame) return hand_out(block, order, flags, nullptr);
+      if (block != kNoFrame) return block;
       is_collected = is_collected || zones_[id].isolated_frames() != 0;
     }
+    if (share != Share::kRam || booking.at_hand_.count == 0) return kNoFrame;
+    put_back(booking);
+  }
+}
+
+Result<Pfn> PageAllocatorBase::alloc_booked_slow(Booking& booking, Share share, unsigned order, NodeId home) {
+  if (order > kMaxOrder) return std::unexpected(Error::kInvalid);
+  if (checked_ && fault_ != nullptr && fault_->should_fail()) return std::unexpected(Error::kNoMemory);
+  while (true) {
+    bool is_collected = false;  // by somebody who will let it go or leave as many
+    const FrameIndex block = take_promised(booking, share, order, home, is_collected);
+    if (block != kNoFrame) return hand_out(block, order, share == Share::kRam ? kMovable : AllocFlags(), nullptr);
     if (order != 0 || booking.left(share) == 0 || !is_collected) return std::unexpected(Error::kNoMemory);
     wait();
   }
+}
+
+FrameIndex PageAllocatorBase::take_at_hand(Booking& booking) {
+  const SpinlockGuard guard(booking.lock_);
+  const FrameIndex page = booking.at_hand_.head;
+  if (page == kNoFrame) [[unlikely]]
+    return kNoFrame;
+  booking.at_hand_ = {.head = frames_[page].next, .count = booking.at_hand_.count - 1};
+  booking.take(Share::kRam, 1);
+  return page;
+}
+
+Result<Pfn> PageAllocatorBase::alloc_booked(Booking& booking, Share share, unsigned order, NodeId home) {
+  if (order == 0 && share == Share::kRam && !checked_) [[likely]] {
+    if (const FrameIndex page = take_at_hand(booking); page != kNoFrame) [[likely]] {
+      frames_[page].set_packed(kFreshPage);
+      return frames_.pfn_of(page);
+    }
+  }
+  return alloc_booked_slow(booking, share, order, home);
 }
 
 Result<> PageAllocatorBase::free_booked(Booking& booking, Share share, Pfn block, unsigned order) {
   const auto checked = check_free(block, order, nullptr);
   if (!checked) return std::unexpected(checked.error());
   const FrameIndex index = *checked;
-  Zone& zone = zone_of(index);
+  const unsigned id = frames_.section_of(index).zone;
+  Zone& zone = zones_[id];
   const std::uint32_t size = 1U << order;
   const bool is_lent = frames_.pageblock_type(index) == MigrateType::kCma;
+  const SpinlockGuard booking_guard(booking.lock_);
   const SpinlockGuard guard(zone.lock);
   zone.buddy.free(index, order);
   if (is_lent || zone.kind() > highest_of(share) || !booking.untake(share, size)) return {};
-  const unsigned id = frames_.section_of(index).zone;
   zone.promise(size);
   booking.set_left(share, id, booking.left_in(share, id) + size);
   return {};
 }
 
 void PageAllocatorBase::charge(Booking& booking, Share share, std::uint32_t frames) {
+  const SpinlockGuard booking_guard(booking.lock_);
+  put_back(booking);
   for (unsigned id = 0; id < kMaxZones && frames != 0; ++id) {
     Zone& zone = zones_[id];
     const SpinlockGuard guard(zone.lock);
     const std::uint32_t part = std::min(frames, booking.left_in(share, id));
     zone.unpromise(part);
     booking.set_left(share, id, booking.left_in(share, id) - part);
-    booking.taken_[Booking::index(share)].fetch_add(part, std::memory_order_relaxed);
+    booking.take(share, part);
     frames -= part;
   }
 }

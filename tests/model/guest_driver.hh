@@ -94,7 +94,8 @@ class GuestDriver {
     FakeGuestOperations::pages = &pages_;
     free_ = used();
     for (unsigned i = 0; i < guests; ++i) guests_.push_back(std::make_unique<Guest>());
-    pages_.set_fault_injector(&failing_);
+    is_failing_ = decide_(2) == 0;
+    if (is_failing_) pages_.set_fault_injector(&failing_);
   }
   ~GuestDriver() { FakeGuestOperations::pages = nullptr; }
   GuestDriver(const GuestDriver&) = delete;
@@ -128,6 +129,9 @@ class GuestDriver {
 
   using Fault = FakeGuestMemory::Fault;
   struct Guest {
+    Booking booking;
+    bool is_booked = false;
+    bool has_shared = false;  // then what it has taken is not all its own to give back
     std::unique_ptr<FakeGuestMemory> memory;
     PhysAddr root;
     std::map<std::size_t, std::uint64_t> written;  // page -> what it holds; zero where there is nothing
@@ -146,8 +150,12 @@ class GuestDriver {
     require(root.has_value(), "no root");
     guest.root = address_of(*root);
     const RamRange ram{kRam, kRamSize, decide_(3) == 0 ? kLastLevel : 2};
-    guest.memory = std::make_unique<FakeGuestMemory>(GuestMemoryHost<FakeMachine>{pages_, ownership_, sharers_}, number,
-                                                     NodeId{0}, ram, guest.root);
+    guest.is_booked = decide_(2) == 0;
+    guest.has_shared = false;
+    if (guest.is_booked) require(pages_.book(guest.booking, Share::kRam, kPages, 0).has_value(), "not booked");
+    guest.memory =
+        std::make_unique<FakeGuestMemory>(GuestMemoryHost<FakeMachine>{pages_, ownership_, sharers_}, number, NodeId{0},
+                                          ram, guest.root, guest.is_booked ? &guest.booking : nullptr);
     if (decide_(4) != 0) return;
     MappingCounts counts{};
     for (std::uint64_t done = 0; done < kRamSize;) {
@@ -168,6 +176,10 @@ class GuestDriver {
       at = *more;
     }
     guest.memory.reset();
+    if (guest.is_booked) {
+      require(guest.has_shared || guest.booking.left(Share::kRam) == kPages, "not all is promised that was");
+      pages_.cancel(guest.booking);
+    }
     pages_.free(frame_of(guest.root), 1);
     guest.written.clear();
   }
@@ -201,12 +213,13 @@ class GuestDriver {
   // As a guest's instruction would: until it works, or there is no memory.
   void touch(Guest& guest, std::size_t page, Access access) {
     const auto answer = guest.memory->serve_fault(address(page) + 8 * decide_(512), access, [] {});
-    if (!answer) {
-      require(answer.error() == Error::kNoMemory, "a fault failed for no good reason");
-      return;
-    }
+    if (!answer) return check_failed(answer.error());
     require(*answer == FaultAnswer::kRetry, "a guest was denied its RAM");
     check_reached(guest, page, access);
+  }
+  // There is always enough for all of them.
+  void check_failed(Error error) const {
+    require(is_failing_ && error == Error::kNoMemory, "a fault failed for no good reason");
   }
   void check_reached(Guest& guest, std::size_t page, Access access) {
     const auto mapping = guest.memory->stage2().table().query(address(page));
@@ -230,7 +243,7 @@ class GuestDriver {
       if (answer) {
         require(*answer == FaultAnswer::kRetry, "a guest was denied its RAM");
       } else {
-        require(answer.error() == Error::kNoMemory, "a fault failed for no good reason");
+        check_failed(answer.error());
       }
       guest.pending.reset();
       return;
@@ -252,6 +265,7 @@ class GuestDriver {
     const bool there = guest.memory->stage2().table().query(address(page)).has_value();
     const bool taken = other.memory->stage2().table().query(address(page)).has_value();
     const Result<> shared = guest.memory->share_page(address(page), *other.memory);
+    if (shared) guest.has_shared = other.has_shared = true;
     require(!(taken && shared), "something was shared over something else");
     if (!shared || !there) return;
     const auto mapping = other.memory->stage2().table().query(address(page));
@@ -276,6 +290,7 @@ class GuestDriver {
     for (auto& [frame, expected] : users) audit_frame(frame, expected);
   }
   void audit_guest(Guest& guest, std::map<FrameIndex, std::vector<User>>& users) {
+    require(guest.booking.left(Share::kRam) <= kPages, "more is promised than was");
     guest.memory->stage2().table().visit(kRam, kRamSize, [&](IpaAddr ipa, const auto& mapping) {
       for (std::uint64_t offset = 0; offset < mapping.size(); offset += kPageSize) {
         const FrameIndex frame = frames_.index_of(frame_of(mapping.address + offset));
@@ -327,6 +342,7 @@ class GuestDriver {
   SlabAllocator<FakeMachine> slabs_{pages_};
   Sharers<FakeMachine> sharers_{frames_, ownership_, slabs_};
   FaultInjector failing_;
+  bool is_failing_ = false;  // or pages come in batches
   std::vector<std::unique_ptr<Guest>> guests_;
   std::uint32_t free_ = 0;  // frames in use before the first guest
   std::uint64_t stamp_ = 0;

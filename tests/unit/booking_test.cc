@@ -1,5 +1,6 @@
 #include "mm/frames/booking.hh"
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -150,14 +151,104 @@ TEST_CASE("booking: a range is not taken out of what is promised to others") {
   f.check_audit();
 }
 
-// One to four users with bookings, and a neighbour that takes and frees whatever it can. A promised page is always there.
+TEST_CASE("booking: pages come a batch at a time, and the rest of it is promised as before, to its user alone") {
+  PageFixture f(64 * kMiB);
+  const Zone& zone = f.pages.zone(0, ZoneKind::kDma);
+  Booking booking;
+  const std::uint32_t all = f.pages.bookable(Share::kRam);
+  REQUIRE(f.pages.book(booking, Share::kRam, all, 0));
+  const std::uint32_t free = f.pages.free_frames();
+  const Pfn page = *f.pages.alloc_booked(booking, Share::kRam, 0, 0);
+  const std::uint32_t batch = free - f.pages.free_frames();
+  CHECK_GT(batch, 8);
+  CHECK_EQ(zone.promised(), all - batch);
+  CHECK_EQ(booking.left(Share::kRam), all - 1);
+  f.check_audit();
+  const auto neighbour = take_everything(f);
+  const std::uint32_t before = f.pages.free_frames();
+  std::vector<Pfn> pages = {page};
+  for (std::uint32_t i = 1; i < batch; ++i) {
+    pages.push_back(*f.pages.alloc_booked(booking, Share::kRam, 0, 0));
+    CHECK_EQ(booking.left(Share::kRam), all - 1 - i);
+  }
+  // From its own, whoever lacks memory meanwhile.
+  CHECK_EQ(f.pages.free_frames(), before);
+  std::ranges::sort(pages);
+  CHECK(std::ranges::adjacent_find(pages) == pages.end());
+  for (const Pfn each : pages) REQUIRE(f.pages.free_booked(booking, Share::kRam, each, 0));
+  CHECK_EQ(zone.promised(), all);
+  CHECK_EQ(booking.left(Share::kRam), all);
+  give_back(f, neighbour);
+  f.pages.drain(0);
+  f.check_audit();
+}
+
+TEST_CASE("booking: a page that is at hand is nobody's to free, and is free when the booking is cancelled") {
+  PageFixture f(64 * kMiB);
+  const std::uint32_t free = f.pages.free_frames();
+  Booking booking;
+  REQUIRE(f.pages.book(booking, Share::kRam, 1000, 0));
+  const Pfn page = *f.pages.alloc_booked(booking, Share::kRam, 0, 0);
+  unsigned at_hand = 0;
+  FrameTable& frames = f.pages.frames();
+  for (FrameIndex i = 0; i < frames.count(); ++i) {
+    const FrameWord word = frames[i].word();
+    if (word.state != FrameState::kHyp || word.references != 0) continue;
+    ++at_hand;
+    CHECK_EQ(f.pages.try_free(frames.pfn_of(i), 0).error(), Error::kCorrupt);
+    CHECK_EQ(f.pages.free_booked(booking, Share::kRam, frames.pfn_of(i), 0).error(), Error::kCorrupt);
+  }
+  CHECK_GT(at_hand, 8);
+  CHECK_EQ(booking.left(Share::kRam), 999);
+  f.pages.cancel(booking);
+  CHECK_EQ(booking.left(Share::kRam), 0);
+  CHECK_EQ(f.pages.zone(0, ZoneKind::kDma).promised(), 0);
+  f.pages.free(page, 0);
+  f.pages.drain(0);
+  CHECK_EQ(f.pages.free_frames(), free);
+  f.check_audit();
+}
+
+TEST_CASE("booking: what is at hand goes back for a larger block that lacks it, and when it is taken otherwise") {
+  PageFixture f(64 * kMiB);
+  Booking booking;
+  REQUIRE(f.pages.book(booking, Share::kRam, kPagesPerBlock, 0));
+  const Pfn page = *f.pages.alloc_booked(booking, Share::kRam, 0, 0);
+  REQUIRE(f.pages.free_booked(booking, Share::kRam, page, 0));
+  const Pfn block = *f.pages.alloc_booked(booking, Share::kRam, kPageblockOrder, 0);
+  CHECK_EQ(booking.left(Share::kRam), 0);
+  CHECK_EQ(f.pages.alloc_booked(booking, Share::kRam, 0, 0).error(), Error::kNoMemory);
+  REQUIRE(f.pages.free_booked(booking, Share::kRam, block, kPageblockOrder));
+  f.check_audit();
+  REQUIRE(f.pages.alloc_booked(booking, Share::kRam, 0, 0));
+  f.pages.charge(booking, Share::kRam, kPagesPerBlock - 1);
+  CHECK_EQ(booking.left(Share::kRam), 0);
+  CHECK_EQ(f.pages.zone(0, ZoneKind::kDma).promised(), 0);
+  f.check_audit();
+}
+
+TEST_CASE("booking: what was not taken out of it is no reason to promise more, though pages are at hand") {
+  PageFixture f(64 * kMiB);
+  Booking booking;
+  REQUIRE(f.pages.book(booking, Share::kRam, 1000, 0));
+  const Pfn page = *f.pages.alloc_booked(booking, Share::kRam, 0, 0);
+  const Pfn other = *f.pages.alloc(0);
+  REQUIRE(f.pages.free_booked(booking, Share::kRam, page, 0));
+  REQUIRE(f.pages.free_booked(booking, Share::kRam, other, 0));
+  CHECK_EQ(booking.left(Share::kRam), 1000);
+}
+
+// One to four users with bookings, and a neighbour that takes and frees whatever it can, on any CPU; in half of the runs, requests
+// that fail. A promised page is always there, and under no lock are fewer frames free than are promised.
 class BookingDriver {
  public:
   explicit BookingDriver(model::Decide decide)
       : decide_(std::move(decide)),
         f_(std::make_unique<PageFixture>(
-            std::vector<FakeBank>{{.base = kGiB, .size = 8 * kMiB}, {.base = 2 * kGiB, .size = 8 * kMiB, .nid = 1}},
+            std::vector<FakeBank>{{.base = kGiB, .size = 16 * kMiB}, {.base = 2 * kGiB, .size = 32 * kMiB, .nid = 1}},
             PageFixture::Options{.high_memory = PhysAddr(2 * kGiB)})) {
+    is_failing_ = decide_(2) == 0;
+    if (is_failing_) f_->pages.set_fault_injector(&failing_);
     const auto count = 1 + decide_(4);
     for (std::uint64_t i = 0; i < count; ++i) {
       User& user = *users_.emplace_back(std::make_unique<User>());
@@ -170,6 +261,31 @@ class BookingDriver {
   }
 
   void step() {
+    FakeMachine::current_cpu = static_cast<unsigned>(decide_(4));
+    may_fail_ = is_failing_ && decide_(8) == 0;
+    if (may_fail_) failing_.arm(static_cast<std::uint32_t>(decide_(3)));
+    operate();
+    failing_.disarm();
+    may_fail_ = false;
+    FakeMachine::current_cpu = 0;
+    check_promises();
+  }
+  void finish() {
+    f_->check_audit();
+    for (auto& user : users_) {
+      while (left(*user) != 0) take(*user);
+    }
+    check_promises();
+    f_->check_audit();
+    for (auto& user : users_) end(*user);
+    for (const Held& held : neighbours_) f_->pages.free(held.block, held.order);
+    for (unsigned cpu = 0; cpu < 4; ++cpu) f_->pages.drain(cpu);
+    f_->check_audit();
+    require(f_->pages.free_frames() == free_, "frames were lost");
+  }
+
+ private:
+  void operate() {
     switch (decide_(8)) {
       case 0:
         return neighbour_takes();
@@ -185,15 +301,6 @@ class BookingDriver {
         return take(*users_[at(users_.size())]);
     }
   }
-  void finish() {
-    f_->check_audit();
-    for (auto& user : users_) {
-      while (left(*user) != 0) take(*user);
-    }
-    f_->check_audit();
-  }
-
- private:
   [[nodiscard]] std::size_t at(std::size_t count) { return static_cast<std::size_t>(decide_(count)); }
 
   struct Held {
@@ -226,7 +333,8 @@ class BookingDriver {
     const std::uint32_t left = user.promised[index(share)] - user.holds[index(share)];
     require(user.booking.left(share) == left, "a promise that counts otherwise");
     const auto block = f_->pages.alloc_booked(user.booking, share, order, 0);
-    require(order != 0 || block.has_value() == (left != 0), "a promise was not kept, or more was given");
+    if (block || !may_fail_)
+      require(order != 0 || block.has_value() == (left != 0), "a promise was not kept, or more was given");
     if (!block) return;
     require(left >= 1U << order, "more than was promised");
     user.holds[index(share)] += 1U << order;
@@ -249,7 +357,6 @@ class BookingDriver {
   void neighbour_takes() {
     const std::uint64_t count = decide_(16) == 0 ? 4096 : 1 + decide_(64);
     const auto order = static_cast<unsigned>(decide_(kMaxOrder + 1));
-    FakeMachine::current_cpu = static_cast<unsigned>(decide_(4));
     AllocFlags flags = kNoWarn;
     for (const AllocFlags flag : {kHighmem, kMovable, kReclaimable, kAtomic, kCold, kNoRetry}) {
       if (decide_(2) == 0) flags = flags | flag;
@@ -259,20 +366,35 @@ class BookingDriver {
       if (!block) break;
       neighbours_.push_back({.block = *block, .order = order});
     }
-    FakeMachine::current_cpu = 0;
   }
   void neighbour_frees() {
-    FakeMachine::current_cpu = static_cast<unsigned>(decide_(4));
     for (std::uint64_t count = decide_(256); count != 0 && !neighbours_.empty(); --count) {
       std::swap(neighbours_[at(neighbours_.size())], neighbours_.back());
       f_->pages.free(neighbours_.back().block, neighbours_.back().order);
       neighbours_.pop_back();
     }
-    FakeMachine::current_cpu = 0;
+  }
+  // In every zone, and no more than the users' rest altogether.
+  void check_promises() NO_THREAD_SAFETY_ANALYSIS {
+    std::uint32_t promised = 0;
+    for (NodeId nid = 0; nid < 2; ++nid) {
+      for (const ZoneKind kind : {ZoneKind::kDma, ZoneKind::kNormal, ZoneKind::kHighmem}) {
+        const Zone& zone = f_->pages.zone(nid, kind);
+        require(zone.promised() <= zone.free_frames(), "more is promised than is free");
+        promised += zone.promised();
+      }
+    }
+    std::uint32_t left = 0;
+    for (const auto& user : users_) left += BookingDriver::left(*user);
+    require(promised <= left, "promised to nobody");
   }
 
   model::Decide decide_;
   std::unique_ptr<PageFixture> f_;
+  const std::uint32_t free_ = f_->pages.free_frames();
+  FaultInjector failing_;
+  bool is_failing_ = false;  // or pages come in batches
+  bool may_fail_ = false;
   std::vector<std::unique_ptr<User>> users_;
   std::vector<Held> neighbours_;
 };
