@@ -313,7 +313,7 @@ class PageAllocatorBase {
       REQUIRES(booking.lock_);
   [[nodiscard]] FrameIndex take_promised(Booking& booking, Share share, unsigned order, NodeId home,
                                          bool& is_collected);
-  [[nodiscard]] FrameIndex take_at_hand(Booking& booking);
+  [[nodiscard]] FrameIndex take_at_hand(Booking& booking) REQUIRES(booking.lock_);
   void put_back(Booking& booking) REQUIRES(booking.lock_);
   [[nodiscard, gnu::noinline]] Result<Pfn> alloc_booked_slow(Booking& booking, Share share, unsigned order,
                                                              NodeId home);

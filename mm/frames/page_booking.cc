@@ -14,6 +14,10 @@ constexpr ZoneKind highest_of(Share share) {
 constexpr MigrateType type_of(Share share) {
   return share == Share::kRam ? MigrateType::kMovable : MigrateType::kUnmovable;
 }
+// What comes in batches.
+constexpr bool is_page_of_ram(Share share, unsigned order) {
+  return order == 0 && share == Share::kRam;
+}
 
 }  // namespace
 
@@ -78,8 +82,8 @@ void PageAllocatorBase::put_back(Booking& booking) {
   }
 }
 
-// A block of what is promised in the zone; what is lent instead leaves the promise as it is. For a page of RAM, a batch, the rest
-// of which is at hand then.
+// A block of what is promised in the zone; what is lent instead leaves the promise as it is. For a page of RAM, while none is at
+// hand, a batch.
 FrameIndex PageAllocatorBase::promised_from_zone(Booking& booking, Share share, unsigned id, unsigned order) {
   Zone& zone = zones_[id];
   const std::uint32_t size = 1U << order;
@@ -91,7 +95,7 @@ FrameIndex PageAllocatorBase::promised_from_zone(Booking& booking, Share share, 
     booking.set_left(share, id, left - frames);
     booking.take(share, size);
   };
-  if (order == 0 && share == Share::kRam && !prefers_cma(zone)) {
+  if (is_page_of_ram(share, order) && !prefers_cma(zone)) {
     const PageChain pages =
         take_pages(zone, std::min<std::uint32_t>(left, batches_[id]), MigrateType::kMovable, kPageAtHand);
     if (pages.count != 0) {
@@ -105,16 +109,28 @@ FrameIndex PageAllocatorBase::promised_from_zone(Booking& booking, Share share, 
   return block;
 }
 
-// What is at hand lacks in the zones only when they have less than that, or all of it is in small pieces.
+FrameIndex PageAllocatorBase::take_at_hand(Booking& booking) {
+  const FrameIndex page = booking.at_hand_.head;
+  if (page == kNoFrame) [[unlikely]]
+    return kNoFrame;
+  booking.at_hand_ = {.head = frames_[page].next, .count = booking.at_hand_.count - 1};
+  booking.take(Share::kRam, 1);
+  return page;
+}
+
 FrameIndex PageAllocatorBase::take_promised(Booking& booking, Share share, unsigned order, NodeId home,
                                             bool& is_collected) {
   const SpinlockGuard guard(booking.lock_);
+  if (is_page_of_ram(share, order)) {  // another CPU may have taken a batch
+    if (const FrameIndex page = take_at_hand(booking); page != kNoFrame) return page;
+  }
   while (true) {
     for (const std::uint8_t id : zonelists_[home][static_cast<unsigned>(highest_of(share))].all()) {
       const FrameIndex block = promised_from_zone(booking, share, id, order);
       if (block != kNoFrame) return block;
       is_collected = is_collected || zones_[id].isolated_frames() != 0;
     }
+    // The zone may have had it, but for what is at hand.
     if (share != Share::kRam || booking.at_hand_.count == 0) return kNoFrame;
     put_back(booking);
   }
@@ -132,19 +148,12 @@ Result<Pfn> PageAllocatorBase::alloc_booked_slow(Booking& booking, Share share, 
   }
 }
 
-FrameIndex PageAllocatorBase::take_at_hand(Booking& booking) {
-  const SpinlockGuard guard(booking.lock_);
-  const FrameIndex page = booking.at_hand_.head;
-  if (page == kNoFrame) [[unlikely]]
-    return kNoFrame;
-  booking.at_hand_ = {.head = frames_[page].next, .count = booking.at_hand_.count - 1};
-  booking.take(Share::kRam, 1);
-  return page;
-}
-
 Result<Pfn> PageAllocatorBase::alloc_booked(Booking& booking, Share share, unsigned order, NodeId home) {
-  if (order == 0 && share == Share::kRam && !checked_) [[likely]] {
-    if (const FrameIndex page = take_at_hand(booking); page != kNoFrame) [[likely]] {
+  if (is_page_of_ram(share, order) && !checked_) [[likely]] {
+    booking.lock_.lock();
+    const FrameIndex page = take_at_hand(booking);
+    booking.lock_.unlock();
+    if (page != kNoFrame) [[likely]] {
       frames_[page].set_packed(kFreshPage);
       return frames_.pfn_of(page);
     }

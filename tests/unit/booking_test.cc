@@ -127,6 +127,16 @@ TEST_CASE("booking: what a CMA area lends is not counted, and what it is not len
   CHECK_EQ(booking.left(Share::kRam), all);
   REQUIRE(f.pages.free_booked(booking, Share::kRam, lent, 0));
   CHECK_EQ(booking.left(Share::kRam), all);
+  // Not even when as many pages have been taken out of it.
+  std::vector<Pfn> borrowed;
+  while (booking.left(Share::kRam) == all) borrowed.push_back(*f.pages.alloc_booked(booking, Share::kRam, 0, 0));
+  REQUIRE_FALSE(area.contains(borrowed.back()));
+  for (const Pfn page : borrowed) {
+    if (area.contains(page)) REQUIRE(f.pages.free_booked(booking, Share::kRam, page, 0));
+  }
+  CHECK_EQ(booking.left(Share::kRam), all - 1);
+  REQUIRE(f.pages.free_booked(booking, Share::kRam, borrowed.back(), 0));
+  CHECK_EQ(booking.left(Share::kRam), all);
   REQUIRE(area.alloc(0, kArea, 0));
   for (std::uint32_t i = 0; i < all; ++i) REQUIRE(f.pages.alloc_booked(booking, Share::kRam, 0, 0));
   f.check_audit();
@@ -148,6 +158,61 @@ TEST_CASE("booking: a range is not taken out of what is promised to others") {
   f.pages.charge(booking, Share::kRam, 2048);
   CHECK_EQ(booking.left(Share::kRam), left - 2048);
   REQUIRE(f.pages.alloc_contig_range(0, first, first + 2048, FrameState::kHyp));
+  f.check_audit();
+}
+
+// Somebody who collects a range lets go of it while others wait.
+class Collector final : public OtherCpus {
+ public:
+  Collector(PageFixture& f, Pfn first) : f_(f), first_(first) {
+    REQUIRE(f_.pages.isolate(first_, first_ + kPagesPerBlock));
+    f_.pages.set_other_cpus(this);
+  }
+  ~Collector() { f_.pages.set_other_cpus(nullptr); }
+  Collector(const Collector&) = delete;
+  Collector& operator=(const Collector&) = delete;
+
+  void drain() override {}
+  void wait() override {
+    if (waited++ == 0) f_.pages.unisolate(first_, first_ + kPagesPerBlock);
+  }
+
+  unsigned waited = 0;
+
+ private:
+  PageFixture& f_;
+  const Pfn first_;
+};
+
+TEST_CASE("booking: a page that was freed into a range that somebody collects is waited for") {
+  PageFixture f(16 * kMiB);
+  Booking booking;
+  const std::uint32_t all = f.pages.bookable(Share::kRam);
+  REQUIRE(f.pages.book(booking, Share::kRam, all, 0));
+  while (booking.left(Share::kRam) != 0) REQUIRE(f.pages.alloc_booked(booking, Share::kRam, 0, 0));
+  const auto neighbour = take_everything(f);
+  // A pageblock that is all the user's.
+  const FrameTable& frames = f.pages.frames();
+  const auto is_users = [&](FrameIndex first) {
+    for (FrameIndex i = first; i < first + kPagesPerBlock; ++i) {
+      const bool is_neighbours = std::ranges::any_of(neighbour, [&](const auto& held) {
+        return frames.pfn_of(i) >= held.first && frames.pfn_of(i) < held.first + (1U << held.second);
+      });
+      if (frames[i].state() != FrameState::kHyp || is_neighbours) return false;
+    }
+    return true;
+  };
+  FrameIndex block = 0;
+  while (!is_users(block)) block += kPagesPerBlock;
+  const Pfn first = frames.pfn_of(block);
+  const Collector collector(f, first);
+  for (std::uint32_t i = 0; i < kPagesPerBlock; ++i) REQUIRE(f.pages.free_booked(booking, Share::kRam, first + i, 0));
+  for (std::uint32_t i = 0; i < kPagesPerBlock; ++i) {
+    // What is free elsewhere is not enough.
+    CHECK_EQ(collector.waited, f.pages.zone(0, ZoneKind::kDma).isolated_frames() != 0 ? 0 : 1);
+    REQUIRE(f.pages.alloc_booked(booking, Share::kRam, 0, 0));
+  }
+  CHECK_EQ(collector.waited, 1);
   f.check_audit();
 }
 
