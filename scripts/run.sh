@@ -13,7 +13,8 @@ usage: scripts/run.sh [option...]
   --config FILE.dts    the guests and their share of the machine (default: dts/one-linux.dts); file names in it count
                        from its own folder
   --machine NAME       virt (default), vexpress-a15 or orangepi-pc: docs/boards.md
-  --memory SIZE        the machine's RAM, as 512M or 3G (default: 1G, of which an Orange Pi always has one)
+  --memory SIZE        the machine's RAM, as 512M or 3G (default: 1G, of which an Orange Pi always has one); with more than 3G
+                       it is qemu-system-aarch64's, in which a guest can have more than 3 GiB, unless the CPU is max
   --smp N              the machine's CPUs, 1 to 8 (default: 1; 4 on an Orange Pi, which has no other number)
   --cpu MODEL          cortex-a15 (default), cortex-a7, or max, QEMU's ARMv8 in AArch32 state; on virt
   --numa N             so many NUMA nodes, 1 to 4, which share RAM and CPUs evenly (default: none are described)
@@ -105,7 +106,12 @@ if [[ $batch ]]; then batch_words "$dtb" "${guest_nodes[@]}"; fi
 append_words "$dtb" "$append"
 load_modules
 
-qemu=(qemu-system-arm -M "$machine" "${hardware[@]}" "${extra[@]}" -display none
+# In qemu-system-arm (7.2) a guest's own walks lose what of their addresses is above 4 GiB, where a guest has RAM that has more
+# than 3 GiB. The other one has no such end, but its `max` is no CPU that starts in AArch32 state.
+emulator='qemu-system-arm'
+if ((ram_bytes > 3 << 30)) && [[ $cpu != max ]]; then emulator='qemu-system-aarch64'; fi
+
+qemu=("$emulator" -M "$machine" "${hardware[@]}" "${extra[@]}" -display none
   -kernel "$root/build/armv7-release/cadastre.bin" -dtb "$dtb" "${loader_arguments[@]}")
 if [[ " ${extra[*]-} " == *' -gdb '* ]]; then
   say "waiting for: gdb-multiarch build/armv7-release/cadastre.elf -ex 'target remote :1234'"
